@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+#define BOOST_TEST_MODULE mahia
+#include <boost/test/results_collector.hpp>
+#include <boost/test/unit_test.hpp>
+#include <iostream>
+
+namespace {
+
+// After a failing case: the line that runs it again.
+class RerunHint : public boost::unit_test::test_observer {
+ public:
+  void test_unit_finish(const boost::unit_test::test_unit& unit, unsigned long) override {
+    using namespace boost::unit_test;
+    if (unit.p_type != TUT_CASE || results_collector.results(unit.p_id).passed()) return;
+    std::cerr << "run it again: " << framework::master_test_suite().argv[0] << " --run_test=" << unit.full_name()
+              << '\n';
+  }
+};
+
+struct WithHint {
+  WithHint() { boost::unit_test::framework::register_observer(hint); }
+  ~WithHint() { boost::unit_test::framework::deregister_observer(hint); }
+  RerunHint hint;
+};
+
+BOOST_TEST_GLOBAL_CONFIGURATION(WithHint);
+
+}  // namespace

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "ops/softmax.hpp"
+
+#include <boost/test/unit_test.hpp>
+#include <cmath>
+
+#include "core/factory.hpp"
+#include "tests/support/op_spec.hpp"
+
+namespace mahia::tests {
+namespace {
+
+// Calls body(first index, step, n) for each row along `axis`.
+template <class Body>
+void for_rows(const Shape& shape, int axis, Body&& body) {
+  int64_t step = 1;
+  for (int i = axis + 1; i < shape.rank(); ++i) step *= shape[i];
+  const int64_t n = shape.rank() ? shape[axis] : 1;
+  for (int64_t i = 0; i < numel(shape); ++i) {
+    if (i / step % n == 0) body(i, step, n);
+  }
+}
+
+Array softmax_of(const Array& x, int axis, bool logarithm) {
+  Array y(x.shape);
+  for_rows(x.shape, axis, [&](int64_t first, int64_t step, int64_t n) {
+    double top = -INFINITY, total = 0;
+    for (int64_t i = 0; i < n; ++i) top = std::max(top, x[first + i * step]);
+    for (int64_t i = 0; i < n; ++i) total += std::exp(x[first + i * step] - top);
+    for (int64_t i = 0; i < n; ++i) {
+      const double shifted = x[first + i * step] - top;
+      y[first + i * step] = logarithm ? shifted - std::log(total) : std::exp(shifted) / total;
+    }
+  });
+  return y;
+}
+
+std::vector<OpCase> cases(bool logarithm) {
+  std::vector<OpCase> list;
+  const auto add = [&](const Shape& shape, int axis, double range) {
+    list.push_back(
+        {message(shape, " axis ", axis),
+         {{shape, -range, range}},
+         [=](const Tensors& x) { return Tensors{logarithm ? log_softmax(x[0], axis) : softmax(x[0], axis)}; },
+         [=](const Arrays& x) { return Arrays{softmax_of(x[0], axis, logarithm)}; }});
+  };
+  add({1}, 0, 2);
+  add({3, 0}, 1, 2);
+  add({4, 7}, 1, 2);
+  add({2, 5, 3}, 1, 10);
+  add({17, 33}, 0, 5);
+  add({2, 101}, 1, 80);
+  return list;
+}
+
+const OpSpec softmax_spec("softmax", [] { return cases(false); });
+const OpSpec log_softmax_spec("log_softmax", [] { return cases(true); });
+
+BOOST_AUTO_TEST_SUITE(softmax)
+
+BOOST_AUTO_TEST_CASE(rejects_integers_and_bad_axes) {
+  const Tensor x = arange(4);
+  check_throws<DTypeError>([&] { mahia::softmax(x); }, "softmax: needs a floating tensor, got i64 [4] cpu:0");
+  check_throws<IndexError>(
+      [&] {
+        mahia::softmax(zeros({2, 3}), 2);
+      },
+      "softmax: axis 2 is out of range for a tensor of 2 axes");
+}
+
+BOOST_AUTO_TEST_CASE(huge_logits_do_not_overflow) {
+  const Tensor y = mahia::softmax(Tensor::from({1e30f, 1e30f, -1e30f}, {3}));
+  BOOST_TEST(y.to_vector<float>() == (std::vector<float>{0.5f, 0.5f, 0.0f}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace mahia::tests
