@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace mahia::train {
+
+struct StepValue {
+  double step;
+  double value;
+};
+
+// A horizontal line to compare with, such as another program's result on the same data.
+struct Reference {
+  std::string name;
+  double value;
+};
+
+// The loss of each logged step (thin), its running mean, and held-out points, all in `unit`, against the step.
+struct LossChart {
+  std::string title;
+  std::string unit = "bits per byte";
+  std::vector<StepValue> train;
+  std::vector<StepValue> held_out;
+  std::vector<Reference> references;
+};
+std::string loss_svg(const LossChart& chart);
+
+// The share of (token, choice) pairs that each expert of each layer received, against the step.
+struct LoadChart {
+  std::string title;
+  std::vector<double> steps;
+  std::vector<std::vector<std::vector<double>>> share;  // [layer][logged step][expert], rows sum to 1
+};
+// One heat map per layer, experts downwards, steps to the right; white is the fair share 1/E.
+std::string load_svg(const LoadChart& chart);
+
+}  // namespace mahia::train
