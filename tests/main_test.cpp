@@ -17,10 +17,12 @@ class RerunHint : public boost::unit_test::test_observer {
   }
 };
 
+// Stays registered: the framework destroys this object while it walks its observers.
 struct WithHint {
-  WithHint() { boost::unit_test::framework::register_observer(hint); }
-  ~WithHint() { boost::unit_test::framework::deregister_observer(hint); }
-  RerunHint hint;
+  WithHint() {
+    static RerunHint hint;
+    boost::unit_test::framework::register_observer(hint);
+  }
 };
 
 BOOST_TEST_GLOBAL_CONFIGURATION(WithHint);
