@@ -127,7 +127,7 @@ class RealFft {
   }
 
   size_t work_bytes() const {
-    return static_cast<size_t>(half_) * sizeof(Number<T>) +
+    return static_cast<size_t>(half_ + 1) * sizeof(Number<T>) +
            static_cast<size_t>(transform_.work_size()) * sizeof(Complex<T>);
   }
 
@@ -135,15 +135,17 @@ class RealFft {
   template <class Source, class Sink>
   void forward(Source source, Sink sink, void* work) const {
     const auto [z, rest] = split(work);
-    for (int64_t k = 0; k < half_; ++k)
-      z[k] = is_even() ? Number<T>{source(2 * k), source(2 * k + 1)} : Number<T>{source(k)};
+    if (!is_even()) {
+      for (int64_t k = 0; k < n_; ++k) z[k] = {source(k), T(0)};
+      transform_(z, rest);
+      for (int64_t k = 0; k <= n_ / 2; ++k) sink(k, z[k]);
+      return;
+    }
+    for (int64_t k = 0; k < half_; ++k) z[k] = {source(2 * k), source(2 * k + 1)};
     transform_(z, rest);
-    for (int64_t k = 0; k <= n_ / 2; ++k) {
-      if (!is_even()) {
-        sink(k, z[k]);
-        continue;
-      }
-      const Number<T> a = z[k % half_], b = z[(half_ - k) % half_].conj(), odd = turn(k) * (a - b);
+    z[half_] = z[0];
+    for (int64_t k = 0; k <= half_; ++k) {
+      const Number<T> a = z[k], b = z[half_ - k].conj(), odd = turn(k) * (a - b);
       sink(k, T(0.5) * (a + b + Number<T>{odd.im, -odd.re}));
     }
   }
@@ -153,20 +155,18 @@ class RealFft {
   template <class Source, class Sink>
   void inverse(Source source, Sink sink, void* work) const {
     const auto [z, rest] = split(work);
+    if (!is_even()) {
+      for (int64_t k = 0; k < n_; ++k) z[k] = k <= n_ / 2 ? source(k).conj() : source(n_ - k);
+      transform_(z, rest);
+      for (int64_t k = 0; k < n_; ++k) sink(k, z[k].re);
+      return;
+    }
     for (int64_t k = 0; k < half_; ++k) {
-      if (!is_even()) {
-        z[k] = k <= n_ / 2 ? source(k).conj() : source(n_ - k);
-        continue;
-      }
       const Number<T> a = source(k), b = source(half_ - k).conj(), odd = turn(k).conj() * (a - b);
       z[k] = (a + b + Number<T>{-odd.im, odd.re}).conj();
     }
     transform_(z, rest);
     for (int64_t k = 0; k < half_; ++k) {
-      if (!is_even()) {
-        sink(k, z[k].re);
-        continue;
-      }
       sink(2 * k, z[k].re);
       sink(2 * k + 1, -z[k].im);
     }
