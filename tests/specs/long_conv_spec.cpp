@@ -157,7 +157,7 @@ BOOST_AUTO_TEST_CASE(rejects_operands_that_do_not_fit) {
       [&] {
         mahia::long_conv(u, zeros({3, 8}, DType::f64));
       },
-      "long_conv: h and skip must have u's dtype");
+      "long_conv: a filter has the signal's dtype, or f32 beside bf16");
   check_throws<DTypeError>(
       [&] {
         mahia::long_conv(zeros({2, 3, 8}, DType::i64), h);

@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "backends/cpu/fft_lanes.hpp"
-#include "core/dtype.hpp"
+#include "core/view.hpp"
 
 namespace mahia::cpu {
 
@@ -21,6 +21,7 @@ class Row {
   Row(S* data, int64_t length) : data_(data), length_(length) {}
 
   explicit operator bool() const { return data_ != nullptr; }
+  S* data() const { return data_; }
 
   // Elements [t, t + width).
   Vec<T> load(int64_t t) const {
@@ -51,6 +52,18 @@ class Row {
     }
   }
 
+  // Elements [first, first + n), zero where the row has none: in place where it has them all, else in `buffer`.
+  const T* window(int64_t first, int64_t n, T* buffer) const {
+    if constexpr (std::is_same_v<std::remove_const_t<S>, T>) {
+      if (first >= 0 && first + n <= length_) return data_ + first;
+    }
+    const int64_t begin = std::clamp<int64_t>(-first, 0, n), end = std::clamp<int64_t>(length_ - first, begin, n);
+    std::fill(buffer, buffer + begin, T(0));
+    for (int64_t i = begin; i < end; ++i) buffer[i] = static_cast<T>(data_[first + i]);
+    std::fill(buffer + end, buffer + n, T(0));
+    return buffer;
+  }
+
   // Asks for elements [t, t + n), which will be read or written soon. Rows of a few pages begin cold each time: the
   // processor's own prefetcher stops at the end of a page.
   void expect(int64_t t, int64_t n) const {
@@ -63,5 +76,44 @@ class Row {
   S* data_ = nullptr;
   int64_t length_ = 0;
 };
+
+// The rows of a view (B, C, T) with time contiguous, or of an absent one.
+template <class S>
+class Signal {
+ public:
+  Signal(S* data, const ConstView& shape)
+      : data_(data),
+        batch_(shape.size(0)),
+        channels_(shape.size(1)),
+        time_(shape.size(2)),
+        batch_stride_(shape.stride(0)),
+        channel_stride_(shape.stride(1)) {}
+  Signal() = default;
+
+  // Absent when the batch ends before.
+  Row<S> row(int64_t batch, int64_t channel) const {
+    if (data_ == nullptr || batch >= batch_) return {};
+    return {data_ + batch * batch_stride_ + channel * channel_stride_, time_};
+  }
+
+  // The row that is worked off after this one.
+  Row<S> next(int64_t batch, int64_t channel) const {
+    if (batch + 1 < batch_ || channel + 1 == channels_) return row(batch + 1, channel);
+    return row(0, channel + 1);
+  }
+
+ private:
+  S* data_ = nullptr;
+  int64_t batch_ = 0, channels_ = 0, time_ = 0, batch_stride_ = 0, channel_stride_ = 0;
+};
+
+template <class S>
+Signal<const S> signal(const ConstView& x) {
+  return x.defined() ? Signal<const S>(x.data<S>(), x) : Signal<const S>();
+}
+template <class S>
+Signal<S> signal(const View& x) {
+  return x.defined() ? Signal<S>(x.data<S>(), x) : Signal<S>();
+}
 
 }  // namespace mahia::cpu
