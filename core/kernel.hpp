@@ -19,6 +19,7 @@ class KernelBase {
   int64_t calls() const { return calls_.load(std::memory_order_relaxed); }
 
  protected:
+  friend struct Registered;
   using AnyFunction = void (*)();
   constexpr explicit KernelBase(const char* name) : name_(name) {}
   void add(DeviceType type, AnyFunction function);
