@@ -80,10 +80,18 @@ struct Printer {
     const std::string digits = fmt::format("{}", *value);  // shortest that reads back
     return digits.find_first_of(".e") == std::string::npos ? digits + ".0" : digits;
   }
-  std::string operator()(const std::string* value) const {
-    std::ostringstream out;
-    out << toml::value<std::string>(*value);
-    return out.str();
+  std::string operator()(const std::string* value) const {  // a TOML basic string
+    std::string out = "\"";
+    for (const char c : *value) {
+      if (c == '"' || c == '\\') {
+        out += fmt::format("\\{}", c);
+      } else if (static_cast<unsigned char>(c) < 0x20) {
+        out += fmt::format("\\u{:04x}", static_cast<int>(c));
+      } else {
+        out += c;
+      }
+    }
+    return out + "\"";
   }
   std::string operator()(const std::vector<double>* value) const {
     std::vector<std::string> items;

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/data/batch.hpp"
+
+#include <cstring>
+
+#include "core/copy.hpp"
+#include "core/factory.hpp"
+#include "core/random.hpp"
+
+namespace mahia::train {
+
+Batch Batch::to(Device device) const {
+  return {copy_to(tokens, device, tokens.dtype()),
+          targets.defined() ? copy_to(targets, device, targets.dtype()) : targets};
+}
+
+std::vector<int64_t> draw_indices(uint64_t seed, int64_t index, int64_t count, int64_t range) {
+  std::vector<int64_t> drawn;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto words = philox({static_cast<uint32_t>(i), static_cast<uint32_t>(index),
+                               static_cast<uint32_t>(static_cast<uint64_t>(index) >> 32), 0xda7au},
+                              {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
+    const uint64_t word = (static_cast<uint64_t>(words[1]) << 32) | words[0];
+    drawn.push_back(static_cast<int64_t>((static_cast<unsigned __int128>(word) * static_cast<uint64_t>(range)) >> 64));
+  }
+  return drawn;
+}
+
+Prefetcher::Prefetcher(std::shared_ptr<const BatchSource> source, int64_t first, size_t depth)
+    : source_(std::move(source)), depth_(depth), cursor_(first), thread_([this, first] { run(first); }) {}
+
+Prefetcher::~Prefetcher() {
+  {
+    const std::scoped_lock lock(mutex_);
+    stop_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Prefetcher::run(int64_t first) {
+  for (int64_t index = first;; ++index) {
+    Batch batch;
+    std::exception_ptr error;
+    try {
+      batch = source_->at(index);
+    } catch (...) {
+      error = std::current_exception();  // handed over to next()
+    }
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return stop_ || ready_.size() < depth_; });
+    if (stop_) return;
+    error_ = error;
+    if (!error) ready_.push_back(std::move(batch));
+    lock.unlock();
+    changed_.notify_all();
+    if (error) return;
+  }
+}
+
+Batch Prefetcher::next() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return !ready_.empty() || error_; });
+  if (ready_.empty()) std::rethrow_exception(error_);
+  Batch batch = std::move(ready_.front());
+  ready_.pop_front();
+  ++cursor_;
+  lock.unlock();
+  changed_.notify_all();
+  return batch;
+}
+
+namespace {
+
+// Rows `rows` of x (N, ...), copied.
+Tensor take_rows(const Tensor& x, const std::vector<int64_t>& rows) {
+  Shape shape = x.shape();
+  shape[0] = static_cast<int64_t>(rows.size());
+  const Tensor y = empty(shape, x.dtype(), cpu_device);
+  const size_t bytes = static_cast<size_t>(x.numel() / x.size(0)) * size_of(x.dtype());
+  const auto* from = static_cast<const std::byte*>(ConstView(x).raw());
+  auto* to = static_cast<std::byte*>(y.output_view().raw());
+  for (size_t i = 0; i < rows.size(); ++i)
+    std::memcpy(to + i * bytes, from + static_cast<size_t>(rows[i]) * bytes, bytes);
+  return y;
+}
+
+}  // namespace
+
+TensorBatches::TensorBatches(Tensor inputs, Tensor targets, int64_t batch_size, uint64_t seed)
+    : inputs_(copy_to(inputs, cpu_device, inputs.dtype())),
+      targets_(copy_to(targets, cpu_device, targets.dtype())),
+      batch_size_(batch_size),
+      key_(seed) {
+  check<ShapeError>(
+      inputs.rank() >= 1 && targets.rank() >= 1 && inputs.size(0) == targets.size(0) && inputs.size(0) > 0,
+      "TensorBatches: inputs and targets need the same number of rows, at least one: ", inputs, ", ", targets);
+  check<ValueError>(batch_size >= 1, "TensorBatches: batch_size is ", batch_size, ", must be at least 1");
+}
+
+Batch TensorBatches::at(int64_t index) const {
+  return {take_rows(inputs_, draw_indices(key_, index, batch_size_, inputs_.size(0))),
+          take_rows(targets_, draw_indices(key_, index, batch_size_, inputs_.size(0)))};
+}
+
+}  // namespace mahia::train
