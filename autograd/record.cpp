@@ -94,14 +94,11 @@ Tensor& Tensor::set_requires_grad(bool value) {
   check<ValueError>(is_leaf(), "set_requires_grad: only leaves change, this is an output of `",
                     is_leaf() ? "" : body_->meta->node->name, "`: ", *this);
   check<DTypeError>(!value || is_floating_point(dtype()), "set_requires_grad: needs a floating tensor, got ", *this);
-  if (!body_->meta) {
-    if (!value) return *this;
-    auto meta = std::make_shared<Meta>();
-    meta->shape = shape();
-    meta->dtype = dtype();
-    meta->device = device();
-    body_->meta = std::move(meta);
-  }
+  if (!body_->meta && !value) return *this;
+  if (!body_->meta) body_->meta = std::make_shared<Meta>();
+  body_->meta->shape = shape();
+  body_->meta->dtype = dtype();
+  body_->meta->device = device();
   body_->meta->requires_grad = value;
   return *this;
 }
