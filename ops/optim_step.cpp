@@ -36,7 +36,7 @@ void adamw_step(const OptimizerTensors& t, const StepScalars& s, const AdamWOpti
   check_lists("adamw_step", t, t.second, false);
   if (t.masters.empty()) return;
   kernels::adamw_step(targets(t.masters), targets(t.copies), sources(t.grads), targets(t.first), targets(t.second),
-                      s.lr, s.correction1, s.correction2, s.clip, options);
+                      s.lr, s.step, s.clip, options);
 }
 
 void sgd_step(const OptimizerTensors& t, const StepScalars& s, const SgdOptions& options, bool started) {

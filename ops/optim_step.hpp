@@ -27,7 +27,7 @@ struct SgdOptions {
 // new values. `clip` multiplies every gradient; undefined: 1.
 struct StepScalars {
   Tensor lr;
-  Tensor correction1, correction2;  // AdamW: 1 - beta1^t and 1 - beta2^t with t = 1 at the first step
+  Tensor step;  // AdamW: t of the bias corrections 1 - beta^t; 1 at the first step
   Tensor clip;
 };
 
@@ -53,7 +53,7 @@ namespace kernels {
 using Views = std::span<const View>;
 using ConstViews = std::span<const ConstView>;
 inline constinit Kernel<void(Views masters, Views copies, ConstViews grads, Views first, Views second, ConstView lr,
-                             ConstView correction1, ConstView correction2, ConstView clip, AdamWOptions options)>
+                             ConstView step, ConstView clip, AdamWOptions options)>
     adamw_step{"adamw_step"};
 inline constinit Kernel<void(Views masters, Views copies, ConstViews grads, Views buffers, ConstView lr, ConstView clip,
                              SgdOptions options, bool started)>

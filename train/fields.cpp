@@ -155,7 +155,8 @@ void Fields::set(const std::string& assignment) {
   std::string value = assignment.substr(equals + 1);
   for (const Field& field : fields_) {
     const bool bare = value.empty() || (value.front() != '"' && value.front() != '\'');
-    if (field.key == key && std::holds_alternative<std::string*>(field.target) && bare) value = Printer{}(static_cast<const std::string*>(&value));
+    if (field.key == key && std::holds_alternative<std::string*>(field.target) && bare)
+      value = Printer{}(static_cast<const std::string*>(&value));
   }
   read(key + " = " + value, "--set " + assignment);
 }
@@ -168,7 +169,8 @@ std::string Fields::to_toml() const {
     if (head != section) text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", head);
     section = head;
     const std::string name = dot == std::string::npos ? field.key : field.key.substr(dot + 1);
-    text += fmt::format("{} = {}\n", name, std::visit([](const auto* target) { return Printer{}(target); }, field.target));
+    text +=
+        fmt::format("{} = {}\n", name, std::visit([](const auto* target) { return Printer{}(target); }, field.target));
   }
   return text;
 }

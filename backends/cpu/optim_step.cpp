@@ -42,9 +42,10 @@ void write_copy(const View& copy, const auto* values, const Tile& tile) {
 
 // 28 bytes per f32 element: master, gradient and both moments read, all but the gradient written.
 void adamw_step(Views masters, Views copies, ConstViews grads, Views first, Views second, ConstView lr_view,
-                ConstView correction1, ConstView correction2, ConstView clip_view, AdamWOptions o) {
+                ConstView step_view, ConstView clip_view, AdamWOptions o) {
   const double lr = number(lr_view) * o.lr_scale;
-  const double size = lr / number(correction1), root = std::sqrt(number(correction2)), clip = number(clip_view);
+  const double t = number(step_view), clip = number(clip_view);
+  const double size = lr / (1 - std::pow(o.beta1, t)), root = std::sqrt(1 - std::pow(o.beta2, t));
   const std::vector<Tile> tiles = tiles_of(masters);
   parallel_rows(static_cast<int64_t>(tiles.size()), 1, [&](int64_t from, int64_t to) {
     for (int64_t k = from; k < to; ++k) {
