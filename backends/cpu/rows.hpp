@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+
+#include "backends/cpu/elementwise.hpp"
+#include "backends/cpu/signal.hpp"
+
+// Kernels over the last axis. A row's result depends on that row alone; its sums are taken in 4 vectors of lanes that
+// are folded in one order, whatever stands behind the end counting as zero.
+namespace mahia::cpu {
+
+// Rows worth a task.
+inline int64_t rows_per_task(int64_t n) { return std::max<int64_t>(1, elementwise_tile / std::max<int64_t>(1, n)); }
+
+// Calls body(row number) for each row of a contiguous view, in tasks.
+template <class Body>
+void for_rows(const ConstView& x, Body&& body) {
+  const int64_t n = x.rank() == 0 ? 1 : x.size(-1);
+  if (x.numel() == 0) return;
+  parallel_rows(x.numel() / n, rows_per_task(n), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) body(row);
+  });
+}
+
+template <class S>
+Row<const S> row_of(const ConstView& x, int64_t row) {
+  const int64_t n = x.rank() == 0 ? 1 : x.size(-1);
+  return {x.data<S>() + row * n, n};
+}
+template <class S>
+Row<S> row_of(const View& x, int64_t row) {
+  const int64_t n = x.rank() == 0 ? 1 : x.size(-1);
+  return {x.data<S>() + row * n, n};
+}
+
+// v with `other` in the lanes from n on.
+template <class T>
+Vec<T> keep(Vec<T> v, int64_t n, T other) {
+  for (int64_t i = std::max<int64_t>(n, 0); i < lane_count<T>; ++i) v[i] = other;
+  return v;
+}
+
+// The sum over [0, n) of at(i), the vector of elements [i, i + lanes).
+template <class T, class At>
+T sum_row(int64_t n, At&& at) {
+  constexpr int64_t width = lane_count<T>;
+  Vec<T> sum[4] = {};
+  int64_t i = 0;
+  for (; i + 4 * width <= n; i += 4 * width) {
+    for (int k = 0; k < 4; ++k) sum[k] += at(i + k * width);
+  }
+  for (int k = 0; i < n; i += width, ++k) sum[k] += keep<T>(at(i), n - i, T(0));
+  Vec<T> all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  for (int64_t step = width / 2; step > 0; step /= 2) {
+    for (int64_t k = 0; k < step; ++k) all[k] += all[k + step];
+  }
+  return all[0];
+}
+
+// The largest number of a row; NaN when it holds one.
+template <class S>
+compute_t<S> max_row(const Row<const S>& x, int64_t n) {
+  using T = compute_t<S>;
+  constexpr int64_t width = lane_count<T>;
+  Vec<T> top[4];
+  const T first = static_cast<T>(x.data()[0]);
+  for (Vec<T>& t : top) t = Lanes<T>::all(first);
+  const auto raise = [&](Vec<T>& t, Vec<T> v) { t = (v > t) | (v != v) ? v : t; };
+  int64_t i = 0;
+  for (; i + 4 * width <= n; i += 4 * width) {
+    for (int k = 0; k < 4; ++k) raise(top[k], x.load(i + k * width));
+  }
+  for (; i < n; i += width) raise(top[0], keep<T>(x.load(i), n - i, first));
+  T best = first;
+  for (const Vec<T>& t : top) {
+    for (int64_t k = 0; k < width; ++k) best = t[k] > best || t[k] != t[k] ? t[k] : best;
+  }
+  return best;
+}
+
+}  // namespace mahia::cpu
