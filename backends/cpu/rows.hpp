@@ -6,8 +6,8 @@
 #include "backends/cpu/elementwise.hpp"
 #include "backends/cpu/signal.hpp"
 
-// Kernels over the last axis. A row's result depends on that row alone; its sums are taken in 4 vectors of lanes that
-// are folded in one order, whatever stands behind the end counting as zero.
+// Kernels over the last axis. A row's result depends on that row alone: sums are taken in 4 vectors of lanes that are
+// folded in one order, whatever stands behind the end counting as zero.
 namespace mahia::cpu {
 
 // Rows worth a task.
@@ -41,27 +41,36 @@ Vec<T> keep(Vec<T> v, int64_t n, T other) {
   return v;
 }
 
-// The sum over [0, n) of at(i), the vector of elements [i, i + lanes).
+template <class T>
+T fold(Vec<T> v) {
+  for (int64_t step = lane_count<T> / 2; step > 0; step /= 2) {
+    for (int64_t k = 0; k < step; ++k) v[k] += v[k + step];
+  }
+  return v[0];
+}
+
+// The sum over [0, n) of at(i), the vector of elements [i, i + lanes): blocks of 1024 in T, their sums in f64.
 template <class T, class At>
 T sum_row(int64_t n, At&& at) {
-  constexpr int64_t width = lane_count<T>;
-  Vec<T> sum[4] = {};
-  int64_t i = 0;
-  for (; i + 4 * width <= n; i += 4 * width) {
-    for (int k = 0; k < 4; ++k) sum[k] += at(i + k * width);
+  constexpr int64_t width = lane_count<T>, block = 1024;
+  double total = 0;
+  for (int64_t i = 0; i < n;) {
+    const int64_t end = std::min(n, i + block);
+    Vec<T> sum[4] = {};
+    for (; i + 4 * width <= end; i += 4 * width) {
+      for (int k = 0; k < 4; ++k) sum[k] += at(i + k * width);
+    }
+    for (int k = 0; i < end; i += width, ++k) sum[k] += keep<T>(at(i), end - i, T(0));
+    total += static_cast<double>(fold<T>((sum[0] + sum[1]) + (sum[2] + sum[3])));
   }
-  for (int k = 0; i < n; i += width, ++k) sum[k] += keep<T>(at(i), n - i, T(0));
-  Vec<T> all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-  for (int64_t step = width / 2; step > 0; step /= 2) {
-    for (int64_t k = 0; k < step; ++k) all[k] += all[k + step];
-  }
-  return all[0];
+  return static_cast<T>(total);
 }
 
 // The largest number of a row; NaN when it holds one.
 template <class S>
-compute_t<S> max_row(const Row<const S>& x, int64_t n) {
+compute_t<S> max_row(const Row<const S>& x) {
   using T = compute_t<S>;
+  const int64_t n = x.length();
   constexpr int64_t width = lane_count<T>;
   Vec<T> top[4];
   const T first = static_cast<T>(x.data()[0]);

@@ -22,6 +22,7 @@ class Row {
 
   explicit operator bool() const { return data_ != nullptr; }
   S* data() const { return data_; }
+  int64_t length() const { return length_; }
 
   // Elements [t, t + width).
   Vec<T> load(int64_t t) const {

@@ -1,41 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/softmax.hpp"
 
-#include <algorithm>
 #include <cmath>
 
-#include "backends/cpu/elementwise.hpp"
+#include "backends/cpu/exp.hpp"
+#include "backends/cpu/rows.hpp"
+#include "core/scratch.hpp"
 
 namespace mahia::cpu {
 namespace {
 
-// Calls body(row offset, n) for each row of a contiguous view.
-template <class Body>
-void for_rows(const ConstView& x, Body&& body) {
-  const int64_t n = x.rank() == 0 ? 1 : x.size(-1);
-  if (x.numel() == 0) return;
-  parallel_rows(x.numel() / n, std::max<int64_t>(1, elementwise_tile / n), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) body(row * n, n);
-  });
-}
-
-template <class X>
-compute_t<X> max_of(const X* x, int64_t n) {
-  compute_t<X> top = convert<compute_t<X>>(x[0]);
-  for (int64_t i = 1; i < n; ++i) top = std::max(top, convert<compute_t<X>>(x[i]));
-  return top;
-}
-
 void softmax(ConstView x, View y) {
   visit_float(x.dtype(), [&]<class X>() {
     using S = compute_t<X>;
-    const X* from = x.data<X>();
-    X* to = y.data<X>();
-    for_rows(x, [&](int64_t at, int64_t n) {
-      const S top = max_of(from + at, n);
-      S total = 0;
-      for (int64_t i = at; i < at + n; ++i) total += std::exp(convert<S>(from[i]) - top);
-      for (int64_t i = at; i < at + n; ++i) to[i] = convert<X>(std::exp(convert<S>(from[i]) - top) / total);
+    for_rows(x, [&](int64_t row) {
+      const Row<const X> from = row_of<X>(x, row);
+      const Row<X> to = row_of<X>(y, row);
+      const int64_t n = from.length();
+      const Scratch scratch(cpu_device, static_cast<size_t>(n) * sizeof(S));
+      const Row<S> power(scratch.data<S>(), n);
+      const S top = max_row(from);
+      const S total = sum_row<S>(n, [&](int64_t i) {
+        const Vec<S> e = exp(from.load(i) - top);
+        power.store(i, e);
+        return e;
+      });
+      for (int64_t i = 0; i < n; i += lane_count<S>) to.store(i, power.load(i) / total);
     });
   });
 }
@@ -43,14 +33,13 @@ void softmax(ConstView x, View y) {
 void log_softmax(ConstView x, View y) {
   visit_float(x.dtype(), [&]<class X>() {
     using S = compute_t<X>;
-    const X* from = x.data<X>();
-    X* to = y.data<X>();
-    for_rows(x, [&](int64_t at, int64_t n) {
-      const S top = max_of(from + at, n);
-      S total = 0;
-      for (int64_t i = at; i < at + n; ++i) total += std::exp(convert<S>(from[i]) - top);
-      const S shift = top + std::log(total);
-      for (int64_t i = at; i < at + n; ++i) to[i] = convert<X>(convert<S>(from[i]) - shift);
+    for_rows(x, [&](int64_t row) {
+      const Row<const X> from = row_of<X>(x, row);
+      const Row<X> to = row_of<X>(y, row);
+      const int64_t n = from.length();
+      const S top = max_row(from);
+      const S shift = std::log(sum_row<S>(n, [&](int64_t i) { return exp(from.load(i) - top); }));
+      for (int64_t i = 0; i < n; i += lane_count<S>) to.store(i, from.load(i) - top - shift);
     });
   });
 }
@@ -59,12 +48,12 @@ void log_softmax(ConstView x, View y) {
 void softmax_grad(ConstView y, ConstView dy, View dx) {
   visit_float(y.dtype(), [&]<class X>() {
     using S = compute_t<X>;
-    const X *value = y.data<X>(), *grad = dy.data<X>();
-    X* out = dx.data<X>();
-    for_rows(y, [&](int64_t at, int64_t n) {
-      S dot = 0;
-      for (int64_t i = at; i < at + n; ++i) dot += convert<S>(value[i]) * convert<S>(grad[i]);
-      for (int64_t i = at; i < at + n; ++i) out[i] = convert<X>(convert<S>(value[i]) * (convert<S>(grad[i]) - dot));
+    for_rows(y, [&](int64_t row) {
+      const Row<const X> value = row_of<X>(y, row), grad = row_of<X>(dy, row);
+      const Row<X> to = row_of<X>(dx, row);
+      const int64_t n = value.length();
+      const S dot = sum_row<S>(n, [&](int64_t i) { return value.load(i) * grad.load(i); });
+      for (int64_t i = 0; i < n; i += lane_count<S>) to.store(i, value.load(i) * (grad.load(i) - dot));
     });
   });
 }
@@ -73,14 +62,12 @@ void softmax_grad(ConstView y, ConstView dy, View dx) {
 void log_softmax_grad(ConstView y, ConstView dy, View dx) {
   visit_float(y.dtype(), [&]<class X>() {
     using S = compute_t<X>;
-    const X *value = y.data<X>(), *grad = dy.data<X>();
-    X* out = dx.data<X>();
-    for_rows(y, [&](int64_t at, int64_t n) {
-      S total = 0;
-      for (int64_t i = at; i < at + n; ++i) total += convert<S>(grad[i]);
-      for (int64_t i = at; i < at + n; ++i) {
-        out[i] = convert<X>(convert<S>(grad[i]) - std::exp(convert<S>(value[i])) * total);
-      }
+    for_rows(y, [&](int64_t row) {
+      const Row<const X> value = row_of<X>(y, row), grad = row_of<X>(dy, row);
+      const Row<X> to = row_of<X>(dx, row);
+      const int64_t n = value.length();
+      const S total = sum_row<S>(n, [&](int64_t i) { return grad.load(i); });
+      for (int64_t i = 0; i < n; i += lane_count<S>) to.store(i, grad.load(i) - exp(value.load(i)) * total);
     });
   });
 }

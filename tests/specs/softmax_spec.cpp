@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/factory.hpp"
+#include "ops/shape.hpp"
 #include "tests/support/op_spec.hpp"
 
 namespace mahia::tests {
@@ -71,6 +72,32 @@ BOOST_AUTO_TEST_CASE(rejects_integers_and_bad_axes) {
 BOOST_AUTO_TEST_CASE(huge_logits_do_not_overflow) {
   const Tensor y = mahia::softmax(Tensor::from({1e30f, 1e30f, -1e30f}, {3}));
   BOOST_TEST(y.to_vector<float>() == (std::vector<float>{0.5f, 0.5f, 0.0f}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(keeps_4e_7_and_a_row_has_the_same_bits_alone) {
+  for (const int64_t n : {1, 7, 8, 9, 64, 257, 3000}) {
+    const Tensor x = randn({5, n}), y = mahia::softmax(x), z = mahia::log_softmax(x);
+    check_close(y, softmax_of(to_array(x), 1, false), {4e-7, 0});
+    check_close(z, softmax_of(to_array(x), 1, true), {4e-7, 0});
+    const Tensor row = contiguous(narrow(x, 0, 3, 1));
+    check_same_bits(mahia::softmax(row), contiguous(narrow(y, 0, 3, 1)));
+    check_same_bits(mahia::log_softmax(row), contiguous(narrow(z, 0, 3, 1)));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_nan_spreads_over_its_row_only) {
+  for (const int64_t at : {0, 5, 40}) {
+    std::vector<float> values(2 * 41, 1.0f);
+    values[static_cast<size_t>(at)] = NAN;
+    const std::vector<float> y = mahia::softmax(Tensor::from(values, {2, 41})).to_vector<float>();
+    for (size_t i = 0; i < y.size(); ++i) BOOST_TEST(std::isnan(y[i]) == (i < 41));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(tiny_powers_underflow_to_the_smallest_numbers) {
+  const float smallest = std::ldexp(1.0f, -149);
+  const Tensor y = mahia::softmax(Tensor::from({0.0f, -103.0f, -104.0f, -1000.0f, -INFINITY}, {5}));
+  BOOST_TEST(y.to_vector<float>() == (std::vector<float>{1, smallest, 0, 0, 0}), boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_SUITE_END()
