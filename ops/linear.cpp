@@ -64,7 +64,7 @@ Tensor linear_between(const char* op, const Tensor& x, Features from, Features t
       grads[1] = empty_like(*weight);
       multiply(transpose(dy, 0, 1), as_matrix(*x, from), {}, grads[1]);
     }
-    if (ctx.needs(2)) grads[2] = sum(dy, {0});
+    if (ctx.needs(2)) grads[2] = to == Features::last ? sum(dy, {0}) : sum(transpose(dy, 0, 1), {1});
     return grads;
   });
 }

@@ -41,12 +41,15 @@ Vec<T> keep(Vec<T> v, int64_t n, T other) {
   return v;
 }
 
-template <class T>
-T fold(Vec<T> v) {
-  for (int64_t step = lane_count<T> / 2; step > 0; step /= 2) {
-    for (int64_t k = 0; k < step; ++k) v[k] += v[k + step];
-  }
-  return v[0];
+// The sum of the lanes: halves are added until one is left.
+inline float fold(Vec<float> v) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+inline double fold(Vec<double> v) {
+  const __m128d two = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+  return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
 }
 
 // The sum over [0, n) of at(i), the vector of elements [i, i + lanes): blocks of 1024 in T, their sums in f64.
@@ -58,10 +61,11 @@ T sum_row(int64_t n, At&& at) {
     const int64_t end = std::min(n, i + block);
     Vec<T> sum[4] = {};
     for (; i + 4 * width <= end; i += 4 * width) {
+#pragma GCC unroll 4
       for (int k = 0; k < 4; ++k) sum[k] += at(i + k * width);
     }
     for (int k = 0; i < end; i += width, ++k) sum[k] += keep<T>(at(i), end - i, T(0));
-    total += static_cast<double>(fold<T>((sum[0] + sum[1]) + (sum[2] + sum[3])));
+    total += static_cast<double>(fold((sum[0] + sum[1]) + (sum[2] + sum[3])));
   }
   return static_cast<T>(total);
 }
@@ -78,13 +82,13 @@ compute_t<S> max_row(const Row<const S>& x) {
   const auto raise = [&](Vec<T>& t, Vec<T> v) { t = (v > t) | (v != v) ? v : t; };
   int64_t i = 0;
   for (; i + 4 * width <= n; i += 4 * width) {
+#pragma GCC unroll 4
     for (int k = 0; k < 4; ++k) raise(top[k], x.load(i + k * width));
   }
   for (; i < n; i += width) raise(top[0], keep<T>(x.load(i), n - i, first));
+  for (const int k : {1, 2, 3}) raise(top[0], top[k]);
   T best = first;
-  for (const Vec<T>& t : top) {
-    for (int64_t k = 0; k < width; ++k) best = t[k] > best || t[k] != t[k] ? t[k] : best;
-  }
+  for (int k = 0; k < width; ++k) best = top[0][k] > best || top[0][k] != top[0][k] ? top[0][k] : best;
   return best;
 }
 
