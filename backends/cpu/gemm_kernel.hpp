@@ -46,35 +46,41 @@ struct Target {
   Matrix<const S> start;
   int64_t columns;
 
-  void write(int64_t row, const Vec<S> (&sum)[2]) const {
+  // By value: sums whose addresses are taken would be kept in memory, not in registers.
+  void write(int64_t row, Vec<S> left, Vec<S> right) const {
     S* to = c.at(row, 0);
     const S* before = start.at(row, 0);
+    constexpr int64_t width = lane_count<S>;
     if (columns < tile_columns<S> || (start.data != nullptr && start.column_stride != 1)) {
+      S sum[tile_columns<S>];
+      Lanes<S>::store(sum, left);
+      Lanes<S>::store(sum + width, right);
       for (int64_t j = 0; j < columns; ++j) {
-        const S value = sum[j / lane_count<S>][j % lane_count<S>];
-        to[j] = start.data == nullptr ? value : before[j * start.column_stride] + value;
+        to[j] = start.data == nullptr ? sum[j] : before[j * start.column_stride] + sum[j];
       }
       return;
     }
-    for (int v = 0; v < 2; ++v, to += lane_count<S>, before += lane_count<S>) {
-      Lanes<S>::store(to, start.data == nullptr ? sum[v] : Lanes<S>::load(before) + sum[v]);
-    }
+    Lanes<S>::store(to, start.data == nullptr ? left : Lanes<S>::load(before) + left);
+    Lanes<S>::store(to + width, start.data == nullptr ? right : Lanes<S>::load(before + width) + right);
   }
 };
 
+// Unrolled, or g++ keeps the sums in memory.
 // `rows` rows of packed a[k][tile_rows] times packed b[k][tile_columns].
 template <int rows, class S>
 void multiply_tile(int64_t k, const S* a, const S* b, const Target<S>& target) {
   Vec<S> sum[rows][2] = {};
   for (; k > 0; --k, a += tile_rows, b += tile_columns<S>) {
     const Vec<S> left = Lanes<S>::load(b), right = Lanes<S>::load(b + lane_count<S>);
+#pragma GCC unroll 6
     for (int r = 0; r < rows; ++r) {
       const Vec<S> x = Lanes<S>::all(a[r]);
       sum[r][0] = Lanes<S>::fma(x, left, sum[r][0]);
       sum[r][1] = Lanes<S>::fma(x, right, sum[r][1]);
     }
   }
-  for (int r = 0; r < rows; ++r) target.write(r, sum[r]);
+#pragma GCC unroll 6
+  for (int r = 0; r < rows; ++r) target.write(r, sum[r][0], sum[r][1]);
 }
 
 template <class S>
