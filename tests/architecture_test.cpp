@@ -283,9 +283,11 @@ BOOST_AUTO_TEST_CASE(every_slot_is_filled_on_every_built_backend) {
   for (const SourceFile& file : source_files()) {
     if (!file.is_header() || (file.folder != "ops" && file.folder != "core")) continue;
     const std::string_view code = file.code;
-    for (size_t i = code.find("constinit Kernel<"); i != code.npos; i = code.find("constinit Kernel<", i + 1)) {
-      const size_t open = file.text.find('"', i);
-      const std::string name = file.text.substr(open + 1, file.text.find('"', open + 1) - open - 1);
+    // A slot is a quoted name in braces inside a constinit declaration, which may hold several.
+    for (size_t open = file.text.find('{'); open != code.npos; open = file.text.find('{', open + 1)) {
+      const size_t i = file.text.find_first_not_of(" \n", open + 1);
+      if (i == code.npos || file.text[i] != '"' || code.find("constinit ", code.rfind(';', i)) > i) continue;
+      const std::string name = file.text.substr(i + 1, file.text.find('"', i + 1) - i - 1);
       ++declared;
       for (const mahia::DeviceType device : {mahia::DeviceType::cpu, mahia::DeviceType::cuda}) {
         if (!mahia::has_runtime(device)) continue;
