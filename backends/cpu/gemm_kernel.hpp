@@ -65,8 +65,8 @@ struct Target {
   }
 };
 
-// Unrolled, or g++ keeps the sums in memory.
-// `rows` rows of packed a[k][tile_rows] times packed b[k][tile_columns].
+// `rows` rows of packed a[k][tile_rows] times packed b[k][tile_columns]. Unrolled by order: g++ would keep the sums in
+// memory.
 template <int rows, class S>
 void multiply_tile(int64_t k, const S* a, const S* b, const Target<S>& target) {
   Vec<S> sum[rows][2] = {};
