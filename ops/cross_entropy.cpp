@@ -6,6 +6,7 @@
 #include "autograd/record.hpp"
 #include "core/copy.hpp"
 #include "core/factory.hpp"
+#include "ops/binary.hpp"
 #include "ops/matmul.hpp"
 #include "ops/shape.hpp"
 
@@ -28,15 +29,6 @@ Tensor factor_of(const Tensor& targets, const CrossEntropyOptions& options, int6
   const Tensor factor = empty({}, dtype, targets.device());
   kernels::cross_entropy_factor(targets, options, classes, factor.output_view());
   return factor;
-}
-
-// x times a tensor of one element: a product with a (1, 1) matrix.
-Tensor scaled(const Tensor& x, const Tensor& factor) {
-  const Tensor y = empty_like(x);
-  if (x.numel() > 0) {
-    kernels::matmul(reshape(factor, {1, 1}), reshape(x, {1, x.numel()}), {}, reshape(y, {1, x.numel()}).output_view());
-  }
-  return y;
 }
 
 // The gradients of linear_cross_entropy for dy = 1, where they are asked for.
@@ -126,8 +118,8 @@ Tensor linear_cross_entropy(const Tensor& input, const Tensor& weight, const Ten
   return record("linear_cross_entropy", y, {input, weight},
                 [dx = save(grads.dx), dweight = save(grads.dweight), dtype = input.dtype()](GradContext& ctx) {
                   Tensors result(2);
-                  if (ctx.needs(0)) result[0] = copy_to(scaled(*dx, ctx.grad()), ctx.grad().device(), dtype);
-                  if (ctx.needs(1)) result[1] = copy_to(scaled(*dweight, ctx.grad()), ctx.grad().device(), dtype);
+                  if (ctx.needs(0)) result[0] = copy_to(mul(*dx, ctx.grad()), ctx.grad().device(), dtype);
+                  if (ctx.needs(1)) result[1] = copy_to(mul(*dweight, ctx.grad()), ctx.grad().device(), dtype);
                   return result;
                 });
 }
