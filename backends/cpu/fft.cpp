@@ -63,7 +63,7 @@ class ComplexFft {
       put(chirp_.data(), k, value);
       if (k > 0) put(chirp_.data(), size - k, value);
     }
-    transform(*plan_, chirp_.data());
+    walk_from_root(*plan_, {chirp_.data()}, {}, leave_as_is);
   }
 
   // Vectors of work space.
@@ -74,11 +74,10 @@ class ComplexFft {
     if (chirp_.empty()) return go_through_plan(x, work);
     std::fill(work, work + work_size(), Complex<T>());
     for (int64_t k = 0; k < n_; ++k) put(work, k, x[k] * factor(k));
-    const auto multiply = [this, work](int64_t begin) {
-      const Complex<T>* chirp = chirp_.data();
-      for (int64_t i = begin; i < begin + lane_count<T>; ++i) work[i] = work[i] * chirp[i];
-    };
-    FftWalk<1, true, T, decltype(multiply)>(*plan_, &work, multiply).visit(0, 0, 0);
+    const Complex<T>* chirp = chirp_.data();
+    walk_from_root(*plan_, {work}, work, [=](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) work[i] = work[i] * chirp[i];
+    });
     for (int64_t k = 0; k < n_; ++k) x[k] = get(work, k) * factor(k);
   }
 
@@ -98,7 +97,7 @@ class ComplexFft {
 
   void go_through_plan(Number<T>* x, Complex<T>* work) const {
     for (int64_t k = 0; k < n_; ++k) put(work, k, x[k]);
-    transform(*plan_, work);
+    walk_from_root(*plan_, {work}, {}, leave_as_is);
     for (int64_t k = 0; k < n_; ++k) x[plan_->order[static_cast<size_t>(k)]] = get(work, k);
   }
 

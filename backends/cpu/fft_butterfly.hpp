@@ -19,6 +19,12 @@ inline constexpr int twiddle_count = R == 8   ? 4
                                      : R == 4 ? 2
                                               : R - 1;
 
+// The scalars of one node, re and im in turn, in all lanes of t.
+template <int R, class T>
+[[gnu::always_inline]] inline void load_twiddles(const T* scalars, Complex<T>* t) {
+  for (int m = 0; m < twiddle_count<R>; ++m) t[m] = {Lanes<T>::all(scalars[2 * m]), Lanes<T>::all(scalars[2 * m + 1])};
+}
+
 // The whole polynomial at once: only turns a real row into complex numbers and back.
 template <>
 struct Butterfly<1> {

@@ -33,14 +33,15 @@ struct Node {
   }
 };
 
-// Fours, after at most one 8 or 2, then the odd factors.
+// Fours and at most one 8 or 2, then the odd factors. The root reads and writes rows: its radix is 4, or 1.
 std::vector<int> radices_of(int64_t n) {
-  if (n == 1) return {1};
-  std::vector<int> radices;
   int twos = 0;
   for (; n % 2 == 0; n /= 2) ++twos;
-  if (twos % 2 == 1) radices.push_back(twos == 1 ? 2 : 8);
-  for (int k = twos == 1 ? 0 : twos / 2 - twos % 2; k > 0; --k) radices.push_back(4);
+  const int odd_two = twos % 2 == 0 ? 0 : twos == 3 || twos == 1 ? 1 : 3;
+  std::vector<int> radices;
+  for (int left = twos - odd_two; left >= 2; left -= 2) radices.push_back(4);
+  if (radices.empty()) radices.push_back(1);
+  if (odd_two > 0) radices.push_back(odd_two == 1 ? 2 : 8);
   for (const int odd : {3, 5}) {
     for (; n % odd == 0; n /= odd) radices.push_back(odd);
   }

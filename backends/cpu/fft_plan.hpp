@@ -36,7 +36,7 @@ struct FftPlan {
   FftPlan(int64_t n, Roots roots);
 
   int64_t size;
-  std::vector<FftPass<T>> passes;   // from the root down; one of radix 1 when the root is a block
+  std::vector<FftPass<T>> passes;   // from the root down; radix 1 stands for no split
   std::vector<FftBlock<T>> blocks;  // in tree order
   std::vector<int64_t> order;       // roots of one: the frequency at each place of the result
 };

@@ -33,7 +33,7 @@ void filter_spectrum(const FftPlan<T>& plan, const ConstView& h, const ConstView
     if (t == 0) v[0] += direct;
     return scale * v;
   });
-  walk<1, false>(plan, {spectrum}, [](int64_t) {});
+  walk(plan, {spectrum}, {}, leave_as_is);
 }
 
 template <class S>
@@ -48,11 +48,11 @@ struct Forward {
     const auto to = y.row(b, d), plain = ungated.row(b, d);
     const auto next_from = u.next(b, d), next_before = gate_before.next(b, d);
     read_row(plan, x, [=](int64_t t) { return before ? from.load(t) * before.load(t) : from.load(t); });
-    walk<1, true>(plan, {x}, [=](int64_t begin) {
-      const int64_t t = begin * width, n = width * width;
+    walk(plan, {x}, x, [=](int64_t begin, int64_t end) {
+      const int64_t t = begin * width, n = (end - begin) * width;
       for (const auto& soon : {next_from, next_before, after}) soon.expect(t, n);
       for (const auto& soon : {to, plain}) soon.expect(t, n);
-      for (int64_t i = begin; i < begin + width; ++i) x[i] = x[i] * filter[i];
+      for (int64_t i = begin; i < end; ++i) x[i] = x[i] * filter[i];
     });
     write_row(plan, x, [=](int64_t t, Vec<T> value) {
       if (plain) plain.store(t, value);
@@ -95,9 +95,9 @@ struct Backward {
     read_gradient(plan, b, d, r);
     const auto from = u.row(b, d), before = gate_before.row(b, d);
     read_row(plan, v, [=](int64_t t) { return before ? from.load(t) * before.load(t) : from.load(t); });
-    walk<2, true>(plan, {r, v}, [=, this](int64_t begin) {
-      expect(b, d, begin * width);
-      for (int64_t i = begin; i < begin + width; ++i) {
+    walk(plan, {r, v}, r, [=, this](int64_t begin, int64_t end) {
+      expect(b, d, begin * width, (end - begin) * width);
+      for (int64_t i = begin; i < end; ++i) {
         const Complex<T> gradient = r[i];
         sum[i] = sum[i] + conj_times(v[i], gradient);
         r[i] = conj_times(filter[i], gradient);
@@ -109,15 +109,15 @@ struct Backward {
   // The same without the filter's gradient.
   void row_of_signal(const FftPlan<T>& plan, int64_t b, int64_t d, const Complex<T>* filter, Complex<T>* r) const {
     read_gradient(plan, b, d, r);
-    walk<1, true>(plan, {r}, [=, this](int64_t begin) {
-      expect(b, d, begin * width);
-      for (int64_t i = begin; i < begin + width; ++i) r[i] = conj_times(filter[i], r[i]);
+    walk(plan, {r}, r, [=, this](int64_t begin, int64_t end) {
+      expect(b, d, begin * width, (end - begin) * width);
+      for (int64_t i = begin; i < end; ++i) r[i] = conj_times(filter[i], r[i]);
     });
     write_gradients(plan, b, d, r);
   }
 
   void write_filter(const FftPlan<T>& plan, int64_t d, Complex<T>* sum, int64_t time) const {
-    walk<0, true>(plan, {sum}, [](int64_t) {});
+    walk(plan, {}, sum, leave_as_is);
     const int64_t taps = dh.size(1), reached = std::min(taps, time);
     T* const first = dh.data<T>() + d * taps;
     const Row<T> filter(first, reached);
@@ -146,8 +146,7 @@ struct Backward {
     });
   }
 
-  void expect(int64_t b, int64_t d, int64_t t) const {
-    const int64_t n = width * width;
+  void expect(int64_t b, int64_t d, int64_t t, int64_t n) const {
     for (const auto* input : {&u, &gate_before, &gate_after, &ungated, &dy}) input->next(b, d).expect(t, n);
     for (const auto* output : {&du, &dgate_before}) output->row(b, d).expect(t, n);
     dgate_after.next(b, d).expect(t, n);

@@ -25,37 +25,14 @@ class Row {
   int64_t length() const { return length_; }
 
   // Elements [t, t + width).
-  Vec<T> load(int64_t t) const {
-    if constexpr (std::is_same_v<std::remove_const_t<S>, T>) {
-      if (t + width <= length_) return Lanes<T>::load(data_ + t);
-    }
-    T lanes[width] = {};
-    const int64_t n = std::min<int64_t>(width, length_ - t);
-    if (n == width) {
-      for (int i = 0; i < width; ++i) lanes[i] = static_cast<T>(data_[t + i]);
-    } else {
-      for (int i = 0; i < n; ++i) lanes[i] = static_cast<T>(data_[t + i]);
-    }
-    return Lanes<T>::load(lanes);
-  }
-
+  Vec<T> load(int64_t t) const { return t + width <= length_ ? load_all(data_ + t) : load_part(t); }
   void store(int64_t t, Vec<T> value) const {
-    if constexpr (std::is_same_v<S, T>) {
-      if (t + width <= length_) return Lanes<T>::store(data_ + t, value);
-    }
-    T lanes[width];
-    Lanes<T>::store(lanes, value);
-    const int64_t n = std::min<int64_t>(width, length_ - t);
-    if (n == width) {
-      for (int i = 0; i < width; ++i) data_[t + i] = static_cast<S>(lanes[i]);
-    } else {
-      for (int i = 0; i < n; ++i) data_[t + i] = static_cast<S>(lanes[i]);
-    }
+    t + width <= length_ ? store_all(data_ + t, value) : store_part(t, value);
   }
 
   // Elements [first, first + n), zero where the row has none: in place where it has them all, else in `buffer`.
   const T* window(int64_t first, int64_t n, T* buffer) const {
-    if constexpr (std::is_same_v<std::remove_const_t<S>, T>) {
+    if constexpr (is_wide) {
       if (first >= 0 && first + n <= length_) return data_ + first;
     }
     const int64_t begin = std::clamp<int64_t>(-first, 0, n), end = std::clamp<int64_t>(length_ - first, begin, n);
@@ -74,6 +51,32 @@ class Row {
   }
 
  private:
+  static constexpr bool is_wide = std::is_same_v<std::remove_const_t<S>, T>;
+
+  static Vec<T> load_all(const S* from) {
+    if constexpr (is_wide) return Lanes<T>::load(from);
+    T lanes[width];
+    for (int i = 0; i < width; ++i) lanes[i] = static_cast<T>(from[i]);
+    return Lanes<T>::load(lanes);
+  }
+  static void store_all(S* to, Vec<T> value) {
+    if constexpr (is_wide) return Lanes<T>::store(to, value);
+    T lanes[width];
+    Lanes<T>::store(lanes, value);
+    for (int i = 0; i < width; ++i) to[i] = static_cast<S>(lanes[i]);
+  }
+  // Once a row at most: kept out of the loops.
+  [[gnu::noinline]] Vec<T> load_part(int64_t t) const {
+    T lanes[width] = {};
+    for (int i = 0; t + i < length_; ++i) lanes[i] = static_cast<T>(data_[t + i]);
+    return Lanes<T>::load(lanes);
+  }
+  [[gnu::noinline]] void store_part(int64_t t, Vec<T> value) const {
+    T lanes[width];
+    Lanes<T>::store(lanes, value);
+    for (int i = 0; t + i < length_; ++i) data_[t + i] = static_cast<S>(lanes[i]);
+  }
+
   S* data_ = nullptr;
   int64_t length_ = 0;
 };
