@@ -4,7 +4,10 @@
 #include "autograd/record.hpp"
 #include "core/copy.hpp"
 #include "core/factory.hpp"
+#include "ops/binary.hpp"
+#include "ops/cast.hpp"
 #include "ops/cat.hpp"
+#include "ops/matmul.hpp"
 #include "ops/shape.hpp"
 #include "ops/signal.hpp"
 
@@ -69,14 +72,36 @@ Tensor depthwise(const Tensor& input, const Tensor& weight, const Tensor& bias, 
       });
 }
 
+// The elements that tap k meets: (B, C, T'), a view of the padded x.
+Tensor under_tap(const Tensor& padded, int64_t k, const Geometry& g) {
+  const Tensor run = narrow(padded, 2, k * g.dilation, g.outputs * g.stride);
+  if (g.stride == 1) return run;
+  return select(reshape(run, {run.size(0), run.size(1), g.outputs, g.stride}), 3, 0);
+}
+
+// A product of matrices: the filters (O/groups, K C/groups) of each group by its channels under each tap.
+Tensor product(const Tensor& x, const Tensor& weight, const Tensor& bias, const Geometry& g) {
+  const int64_t batch = x.size(0), depth = weight.size(1), taps = weight.size(2), filters = weight.size(0);
+  const int64_t reach = (taps - 1) * g.dilation + g.outputs * g.stride;
+  const Tensor padded = pad(x, {g.left, reach - g.left - x.size(2)});
+  Tensors columns;
+  for (int64_t k = 0; k < taps; ++k) {
+    columns.push_back(reshape(under_tap(padded, k, g), {batch, g.groups, depth, g.outputs}));
+  }
+  const Tensor by_tap = permute(reshape(weight, {g.groups, filters / g.groups, depth, taps}), {0, 1, 3, 2});
+  const Tensor rows = reshape(by_tap, {g.groups, filters / g.groups, taps * depth});
+  const Tensor y = reshape(matmul(rows, cat(columns, 2)), {batch, filters, g.outputs});
+  return bias ? y + reshape(bias, {filters, 1}) : y;
+}
+
 }  // namespace
 
 Tensor conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias, const Conv1dOptions& options) {
   const Geometry g = check_operands(x, weight, bias, options);
-  check<ValueError>(weight.size(1) == 1 && weight.size(0) == x.size(1) && g.stride == 1,
-                    "conv1d: only one filter per channel at stride 1 so far, got x ", x, ", weight ", weight,
-                    ", stride ", g.stride);
-  return depthwise(x, weight, bias, g);
+  const bool one_filter_per_channel = weight.size(1) == 1 && weight.size(0) == x.size(1);
+  if (one_filter_per_channel && g.stride == 1) return depthwise(x, weight, bias, g);
+  const DType wide = x.dtype() == DType::bf16 ? DType::f32 : x.dtype();
+  return to(product(to(x, wide), to(weight, wide), bias ? to(bias, wide) : bias, g), x.dtype());
 }
 
 }  // namespace mahia

@@ -21,8 +21,8 @@ struct Conv1dOptions {
 
 // y[b, o, t] = bias[o] + sum over c and k of weight[o, c, k] x[b, first(o) + c, t stride + k dilation - left].
 // x (B, C, T), weight (O, C/groups, K), bias (O) or undefined -> (B, O, T') with PyTorch's T'. Weight and bias may be
-// f32 where x is bf16. Only one filter per channel (groups = C = O) at stride 1 so far. Throws ShapeError, DTypeError,
-// ValueError.
+// f32 where x is bf16. One filter per channel (groups = C = O) at stride 1 is a kernel of its own; all else is a matrix
+// product over shifted copies of x. Throws ShapeError, DTypeError, ValueError.
 Tensor conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv1dOptions& options = {});
 
 namespace kernels {

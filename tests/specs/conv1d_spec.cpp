@@ -80,6 +80,12 @@ std::vector<OpCase> cases() {
       {{3, 2, 37}, {2, 1, 4}, depthwise(2, Padding::same, 3)},
       {{1, 2, 11}, {2, 1, 2}, depthwise(2, 5)},
       {{1, 3, 65}, {3, 1, 7}, depthwise(3, 0, 2)},
+      {{0, 2, 5}, {3, 2, 2}},
+      {{2, 3, 11}, {5, 3, 3}},
+      {{2, 4, 10}, {6, 2, 2}, {.padding = 1, .groups = 2}},
+      {{2, 3, 11}, {4, 3, 3}, {.stride = 2, .padding = 1}, false},
+      {{1, 3, 12}, {2, 3, 4}, {.stride = 3, .padding = Padding::causal, .dilation = 2}},
+      {{2, 3, 9}, {6, 1, 3}, {.padding = Padding::same, .groups = 3}},
   };
   std::vector<OpCase> made;
   for (const Convolution& c : list) made.push_back(make_case(c));
@@ -93,8 +99,9 @@ Tensors random_operands(const Convolution& c, DType dtype = DType::f32) {
           make_input({{c.weight[0]}}, dtype, 3, false)};
 }
 
+// A kernel of its own, and a product of matrices.
 const Convolution causal[] = {{{3, 10, 70}, {10, 1, 4}, depthwise(10, Padding::causal)},
-                              {{2, 3, 33}, {3, 1, 3}, depthwise(3, Padding::causal, 2)}};
+                              {{3, 4, 33}, {6, 4, 3}, {.padding = Padding::causal, .dilation = 2}}};
 
 BOOST_AUTO_TEST_SUITE(conv1d)
 
