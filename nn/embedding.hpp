@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "module.hpp"
+
+namespace mahia::nn {
+
+// Rows of weight (V, D), N(0, 1) at first, as torch.nn.Embedding.
+class Embedding : public Module {
+ public:
+  Embedding(int64_t num_embeddings, int64_t width);
+  Tensor operator()(const Tensor& ids) const;  // (..) i64 -> (.., D)
+  const Tensor& weight() const { return weight_; }
+  std::string summary() const override;
+
+ private:
+  Tensor weight_;
+};
+
+}  // namespace mahia::nn
