@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "nn/models/hyena_moe_lm.hpp"
+
+#include <algorithm>
+
+#include "core/factory.hpp"
+#include "nn/init.hpp"
+#include "ops/binary.hpp"
+#include "ops/cross_entropy.hpp"
+#include "ops/linear.hpp"
+#include "ops/shape.hpp"
+
+namespace mahia::nn::models {
+namespace {
+
+HyenaConfig mixer_config(const HyenaMoeLMConfig& c) {
+  return {.width = c.width,
+          .l_max = c.l_max,
+          .order = c.order,
+          .short_filter = c.short_filter,
+          .dropout = c.dropout,
+          .filter = c.filter};
+}
+
+MoeConfig moe_config(const HyenaMoeLMConfig& c) {
+  return {.width = c.width,
+          .hidden = c.hidden,
+          .num_experts = c.experts,
+          .top_k = c.top_k,
+          .router = c.router,
+          .expert = c.expert};
+}
+
+// The output map, head.weight (V, D): its own, or the embedding's under a second name.
+class Head : public Module {
+ public:
+  Head(const HyenaMoeLMConfig& c, const Tensor& embedding)
+      : weight(c.tie_head
+                   ? share_parameter("weight", embedding)
+                   : parameter("weight", init::fan_in_uniform({c.vocab, c.width}, c.width, init_call("weight")))) {}
+  Tensor weight;
+};
+
+}  // namespace
+
+HyenaMoeBlock::HyenaMoeBlock(const HyenaMoeLMConfig& c)
+    : norm1_(add<LayerNorm>("norm1", c.width)),
+      mixer_(add<HyenaOperator>("mixer", mixer_config(c))),
+      norm2_(add<LayerNorm>("norm2", c.width)),
+      moe_(add<SparseMoETopK>("moe", moe_config(c))) {}
+
+MoeOutput HyenaMoeBlock::operator()(const Tensor& x) const {
+  const Tensor mixed = x + mixer_(norm1_(x));  // (B, T, D)
+  MoeOutput out = moe_(norm2_(mixed));
+  out.y = mixed + out.y;
+  return out;
+}
+
+HyenaMoeLM::HyenaMoeLM(const HyenaMoeLMConfig& c)
+    : config_(c),
+      embedding_(add<Embedding>("embedding", c.vocab, c.width)),
+      dropout_(add<Dropout>("dropout", c.dropout)),
+      layers_(add<ModuleList<HyenaMoeBlock>>("layers")),
+      norm_(add<LayerNorm>("norm", c.width)) {
+  check<ValueError>(c.layers >= 0, "HyenaMoeLM: layers is ", c.layers, ", must not be negative");
+  head_ = add<Head>("head", c, embedding_.weight()).weight;
+}
+
+Tensor HyenaMoeLM::features(const Tensor& tokens, std::vector<MoeOutput>* layers) const {
+  check<ShapeError>(tokens.rank() == 2, "HyenaMoeLM: needs tokens (B, T), got ", tokens);
+  Tensor x = dropout_(embedding_(tokens));  // (B, T, D)
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    MoeOutput out = layers_[i](x);
+    x = out.y;
+    if (layers != nullptr) layers->push_back(std::move(out));
+  }
+  return norm_(x);
+}
+
+Tensor HyenaMoeLM::operator()(const Tensor& tokens) const { return linear(features(tokens), head_); }
+
+Tensor HyenaMoeLM::last_logits(const Tensor& tokens) const {
+  const Tensor x = features(tokens);
+  return linear(contiguous(select(x, 1, x.size(1) - 1)), head_);
+}
+
+LossOutput HyenaMoeLM::loss(const Tensor& tokens, const Tensor& targets) const {
+  check<ShapeError>(targets.shape() == tokens.shape(),
+                    "HyenaMoeLM: tokens and targets must have one shape (B, T): tokens ", tokens, ", targets ",
+                    targets);
+  std::vector<MoeOutput> layers;
+  const Tensor x = features(tokens, &layers);
+  LossOutput out;
+  out.loss = linear_cross_entropy(reshape(x, {-1, config_.width}), head_, reshape(targets, {-1}));
+  out.aux = zeros({}, out.loss.dtype(), out.loss.device());
+  const double share = 1.0 / static_cast<double>(std::max<int64_t>(1, config_.layers));
+  for (MoeOutput& layer : layers) {
+    out.aux = out.aux + layer.aux * share;
+    if (config_.z_loss > 0) out.loss = out.loss + layer.z_loss * (config_.z_loss * share);
+    out.stats.push_back(std::move(layer.stats));
+  }
+  return out;
+}
+
+std::string HyenaMoeLM::summary() const {
+  return message("vocabulary ", config_.vocab, ", width ", config_.width, ", ", config_.layers, " layers, l_max ",
+                 config_.l_max);
+}
+
+}  // namespace mahia::nn::models

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "../embedding.hpp"
+#include "../hyena.hpp"
+#include "../norm.hpp"
+#include "../sparse_moe.hpp"
+
+namespace mahia::nn::models {
+
+struct HyenaMoeLMConfig {
+  int64_t vocab = 256;            // V; bytes by default
+  int64_t width = 128;            // D
+  int64_t layers = 4;             // blocks
+  int64_t l_max = 512;            // the longest sequence T
+  int64_t order = 2;              // of the Hyena operator
+  int64_t short_filter = 3;       // taps of its short convolution
+  HyenaFilterConfig filter = {};  // embedding, hidden, frequency of its implicit filter
+  int64_t experts = 8;            // E
+  int64_t top_k = 2;              // experts per token
+  int64_t hidden = 256;           // H of each expert
+  ExpertKind expert = ExpertKind::gelu;
+  RouterKind router = RouterKind::pre_softmax;
+  double z_loss = 0;      // coefficient of the router's z-loss, part of `loss`
+  double dropout = 0;     // after the embedding and inside the Hyena operator
+  bool tie_head = false;  // the output head shares the embedding's weight
+};
+
+// What training needs from a batch.
+struct LossOutput {
+  Tensor loss;                  // []: cross entropy in nats, plus the z-loss if wanted
+  Tensor aux;                   // []: mean over the layers of their Switch losses; the trainer's schedule weights it
+  std::vector<MoeStats> stats;  // per layer
+};
+
+// One pre-norm block: x + mixer(norm1(x)), then x + moe(norm2(x)).
+class HyenaMoeBlock : public Module {
+ public:
+  explicit HyenaMoeBlock(const HyenaMoeLMConfig& c);
+  MoeOutput operator()(const Tensor& x) const;  // y is the block's output, (B, T, D)
+
+ private:
+  LayerNorm& norm1_;
+  HyenaOperator& mixer_;
+  LayerNorm& norm2_;
+  SparseMoETopK& moe_;
+};
+
+// A causal language model: embedding, blocks of a Hyena operator and a sparse mixture of experts, norm, head.
+class HyenaMoeLM : public Module {
+ public:
+  explicit HyenaMoeLM(const HyenaMoeLMConfig& c);
+  // tokens (B, T) i64 -> logits (B, T, V).
+  Tensor operator()(const Tensor& tokens) const;
+  // The logits after the last token only, (B, V).
+  Tensor last_logits(const Tensor& tokens) const;
+  // tokens, targets (B, T) i64; logits are never stored whole.
+  LossOutput loss(const Tensor& tokens, const Tensor& targets) const;
+  const HyenaMoeLMConfig& config() const { return config_; }
+  std::string summary() const override;
+
+ private:
+  // The normalised features (B, T, D) and each layer's output.
+  Tensor features(const Tensor& tokens, std::vector<MoeOutput>* layers = nullptr) const;
+
+  HyenaMoeLMConfig config_;
+  Embedding& embedding_;
+  Dropout& dropout_;
+  ModuleList<HyenaMoeBlock>& layers_;
+  LayerNorm& norm_;
+  Tensor head_;
+};
+
+}  // namespace mahia::nn::models

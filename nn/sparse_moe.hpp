@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "experts.hpp"
+#include "router.hpp"
+
+namespace mahia::nn {
+
+struct MoeConfig {
+  int64_t width = 64;       // D
+  int64_t hidden = 256;     // H, of each expert
+  int64_t num_experts = 8;  // E
+  int64_t top_k = 2;        // k experts per token
+  RouterKind router = RouterKind::pre_softmax;
+  ExpertKind expert = ExpertKind::gelu;
+  std::optional<bool> renormalize = {};  // see RouterConfig
+  bool bias = false;                     // biases in the experts
+};
+
+// How evenly the tokens went; detached tensors on the model's device, read only when somebody logs them.
+struct MoeStats {
+  Tensor counts;     // i64 (E): pairs per expert
+  Tensor mean_top1;  // f32 []: mean probability of the first choice
+
+  // All wait for the device. n the counts, f the shares.
+  std::vector<double> load() const;  // f_e
+  double max_violation() const;      // MaxVio: max n / mean n - 1
+  double coefficient_of_variation() const;
+  double entropy() const;  // H(f) / ln E: 1 when even
+};
+
+struct MoeOutput {
+  Tensor y;       // x's shape
+  Tensor aux;     // []: the Switch loss
+  Tensor z_loss;  // []
+  MoeStats stats;
+};
+
+// A token-level sparse mixture of experts (Shazeer et al. 2017), dropless: each token goes to its k chosen experts, and
+// y_t = sum of g_te expert_e(x_t). A token's result does not depend on the batch it stands in.
+class SparseMoETopK : public Module {
+ public:
+  explicit SparseMoETopK(const MoeConfig& c);
+  MoeOutput operator()(const Tensor& x) const;  // (.., D) -> (.., D)
+  std::string summary() const override;
+
+ private:
+  MoeConfig config_;
+  Router& router_;
+  Experts& experts_;
+};
+
+}  // namespace mahia::nn
