@@ -63,6 +63,7 @@ HyenaMoeLM::HyenaMoeLM(const HyenaMoeLMConfig& c)
       layers_(add<ModuleList<HyenaMoeBlock>>("layers")),
       norm_(add<LayerNorm>("norm", c.width)) {
   check<ValueError>(c.layers >= 0, "HyenaMoeLM: layers is ", c.layers, ", must not be negative");
+  for (int64_t i = 0; i < c.layers; ++i) layers_.append(c);
   head_ = add<Head>("head", c, embedding_.weight()).weight;
 }
 
