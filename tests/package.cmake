@@ -12,7 +12,7 @@ foreach(layer core autograd ops nn train)
   endforeach()
 endforeach()
 add_library(headers_alone OBJECT EXCLUDE_FROM_ALL ${alone})
-target_link_libraries(headers_alone PRIVATE mahia_warnings)
+target_compile_options(headers_alone PRIVATE $<TARGET_PROPERTY:mahia_options,INTERFACE_COMPILE_OPTIONS>)
 target_compile_features(headers_alone PRIVATE cxx_std_20)
 
 file(GLOB pages CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/README.md ${PROJECT_SOURCE_DIR}/docs/*.md)
