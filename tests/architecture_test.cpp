@@ -276,6 +276,13 @@ BOOST_AUTO_TEST_CASE(an_op_has_at_most_four_sources_and_one_spec) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(the_readme_shows_the_example_as_it_is) {
+  const std::string program = read_source("docs/examples/train_lm/main.cpp"), readme = read_source("README.md");
+  const std::string shown = program.substr(program.find('\n') + 1);  // without the licence line
+  BOOST_TEST((readme.find("```cpp\n" + shown + "```\n") != std::string::npos));
+  BOOST_TEST(std::ranges::count_if(lines_of(shown), [](std::string_view line) { return !line.empty(); }) <= 25);
+}
+
 BOOST_AUTO_TEST_CASE(every_slot_is_filled_on_every_built_backend) {
   std::map<std::string, const mahia::KernelBase*> filled;
   for (const mahia::KernelBase* kernel : mahia::all_kernels()) filled[kernel->name()] = kernel;

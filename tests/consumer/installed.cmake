@@ -15,7 +15,7 @@ run(${CMAKE_COMMAND} -S ${work}/train_lm -B ${work}/build -G Ninja -D CMAKE_BUIL
     -D CMAKE_CXX_COMPILER=${compiler} -D CMAKE_PREFIX_PATH=${work}/moved -D CMAKE_EXE_LINKER_FLAGS=-Wl,--as-needed)
 run(${CMAKE_COMMAND} --build ${work}/build)
 run(${work}/build/own_op)
-run(${work}/build/train_lm ${source}/docs/style.md 3)
+run(${work}/build/train_lm ${source}/LICENSE WORKING_DIRECTORY ${work})
 run(${work}/moved/bin/mahia --version)
 
 file(GLOB configs ${work}/moved/share/mahia/configs/*.toml)
