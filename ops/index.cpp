@@ -6,6 +6,8 @@
 #include "autograd/record.hpp"
 #include "core/copy.hpp"
 #include "core/factory.hpp"
+#include "ops/cast.hpp"
+#include "ops/compare.hpp"
 #include "ops/shape.hpp"
 
 namespace mahia {
@@ -110,10 +112,10 @@ Tensor gather(const Tensor& x, int64_t axis, const Tensor& index) {
     kernels::gather(as_three(source, a), reshape(places, out), reshape(y, out).output_view());
   }
   return record("gather", y, {source}, [places = save(places), from = source.shape(), a](GradContext& ctx) {
-    const Tensor dx = zeros(from, ctx.strided_grad().dtype(), ctx.strided_grad().device());
-    const Shape out = three(ctx.strided_grad().shape(), a);
+    const Tensor dy = ctx.grad(), dx = empty(from, dy.dtype(), dy.device());
+    const Shape out = three(dy.shape(), a);
     if (dx.numel() > 0) {
-      kernels::gather_grad(reshape(*places, out), reshape(ctx.grad(), out), reshape(dx, three(from, a)).output_view());
+      kernels::gather_grad(reshape(*places, out), reshape(dy, out), reshape(dx, three(from, a)).output_view());
     }
     return Tensors{dx};
   });
@@ -121,13 +123,8 @@ Tensor gather(const Tensor& x, int64_t axis, const Tensor& index) {
 
 Tensor one_hot(const Tensor& ids, int64_t num_classes) {
   check<ValueError>(num_classes >= 1, "one_hot: num_classes is ", num_classes, ", must be at least 1");
-  const Tensor index = checked("one_hot", ids, num_classes);
-  Shape shape = ids.shape();
-  shape.push_back(num_classes);
-  const Tensor rows = zeros({num_classes, num_classes}, DType::i64, ids.device());
-  const Tensor diagonal(rows.storage(), {num_classes}, {num_classes + 1}, 0, DType::i64);
-  kernels::fill(diagonal.output_view(), 1);
-  return select_rows("one_hot", rows, 0, index, shape);
+  checked("one_hot", ids, num_classes);
+  return to(eq(unsqueeze(ids, -1), arange(num_classes, ids.dtype(), ids.device())), DType::i64);
 }
 
 Tensor bincount(const Tensor& ids, int64_t minlength) {

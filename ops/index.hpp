@@ -30,6 +30,7 @@ inline constinit Kernel<void(ConstView x, ConstView index, View y)> index_select
 inline constinit Kernel<void(ConstView index, ConstView source, View y)> index_add{"index_add"};
 // x (outer, n, inner), index and y (outer, k, inner).
 inline constinit Kernel<void(ConstView x, ConstView index, View y)> gather{"gather"};
+// Writes all of dx; sums in f32 or wider.
 inline constinit Kernel<void(ConstView index, ConstView dy, View dx)> gather_grad{"gather_grad"};
 // ids and counts contiguous; counts i64 (n).
 inline constinit Kernel<void(ConstView ids, View counts)> bincount{"bincount"};

@@ -34,12 +34,12 @@ Sorted first_in_order(const char* op, const Tensor& x, int64_t k, int64_t axis, 
 Sorted topk(const Tensor& x, int64_t k, int64_t axis) { return first_in_order("topk", x, k, axis, true); }
 
 Sorted sort(const Tensor& x, int64_t axis, bool descending) {
-  return first_in_order("sort", x, x.size(axis), axis, descending);
+  return first_in_order("sort", x, x.size(normalize_axis("sort", axis, x.rank())), axis, descending);
 }
 
 Tensor argsort(const Tensor& x, int64_t axis, bool descending) {
   const NoGrad no_grad;
-  return first_in_order("argsort", x, x.size(axis), axis, descending).indices;
+  return first_in_order("argsort", x, x.size(normalize_axis("argsort", axis, x.rank())), axis, descending).indices;
 }
 
 }  // namespace mahia

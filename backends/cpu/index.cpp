@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 #include "backends/cpu/elementwise.hpp"
 #include "core/scratch.hpp"
@@ -42,20 +41,18 @@ void index_select(ConstView x, ConstView index, View y) {
 
 // The positions of each target row, in order: starts (n + 1), positions (k). A counting sort.
 template <class I>
-void positions_by_row(const I* ids, int64_t k, int64_t n, std::vector<int64_t>& starts,
-                      std::vector<int64_t>& positions) {
-  starts.assign(static_cast<size_t>(n) + 1, 0);
-  positions.resize(static_cast<size_t>(k));
-  for (int64_t i = 0; i < k; ++i) ++starts[static_cast<size_t>(ids[i]) + 1];
-  for (size_t row = 0; row < static_cast<size_t>(n); ++row) starts[row + 1] += starts[row];
-  std::vector<int64_t> next(starts.begin(), starts.end() - 1);
-  for (int64_t i = 0; i < k; ++i) positions[static_cast<size_t>(next[static_cast<size_t>(ids[i])]++)] = i;
+void positions_by_row(const I* ids, int64_t k, int64_t n, int64_t* starts, int64_t* positions) {
+  std::fill_n(starts, n + 1, int64_t{0});
+  for (int64_t i = 0; i < k; ++i) ++starts[ids[i]];
+  for (int64_t row = 0, end = 0; row <= n; ++row) starts[row] = end += starts[row];  // where each row ends
+  for (int64_t i = k - 1; i >= 0; --i) positions[--starts[ids[i]]] = i;              // and now begins
 }
 
 // Each target row is summed by one task, in the order of the positions.
 void index_add(ConstView index, ConstView source, View y) {
   const int64_t n = y.size(1), k = source.size(1), inner = y.size(2);
-  std::vector<int64_t> starts, positions;
+  const Scratch numbers(cpu_device, static_cast<size_t>(n + 1 + k) * sizeof(int64_t));
+  int64_t *starts = numbers.data<int64_t>(), *positions = starts + n + 1;
   visit_index(index.dtype(), [&]<class I>() { positions_by_row(index.data<I>(), k, n, starts, positions); });
   visit_float(y.dtype(), [&]<class Y>() {
     using S = compute_t<Y>;
@@ -65,11 +62,10 @@ void index_add(ConstView index, ConstView source, View y) {
       const Scratch scratch(cpu_device, static_cast<size_t>(inner) * sizeof(S));
       S* total = scratch.data<S>();
       for (int64_t row = begin; row < end; ++row) {
-        const auto first = static_cast<size_t>(starts[static_cast<size_t>(row % n)]);
-        const auto last = static_cast<size_t>(starts[static_cast<size_t>(row % n) + 1]);
+        const int64_t first = starts[row % n], last = starts[row % n + 1];
         if (first == last) continue;
         for (int64_t c = 0; c < inner; ++c) total[c] = convert<S>(to[row * inner + c]);
-        for (size_t p = first; p < last; ++p) {
+        for (int64_t p = first; p < last; ++p) {
           const Y* add = from + (row / n * k + positions[p]) * inner;
           for (int64_t c = 0; c < inner; ++c) total[c] += convert<S>(add[c]);
         }
@@ -98,7 +94,7 @@ void gather(ConstView x, ConstView index, View y) {
   });
 }
 
-// One task owns one outer slice of dx and walks its indices in order.
+// One task owns one outer slice of dx, kept in S meanwhile, and walks its indices in order.
 void gather_grad(ConstView index, ConstView dy, View dx) {
   const int64_t n = dx.size(1), k = index.size(1), inner = index.size(2);
   visit_float(dx.dtype(), [&]<class X>() {
@@ -107,12 +103,16 @@ void gather_grad(ConstView index, ConstView dy, View dx) {
       const I* ids = index.data<I>();
       const X* grad = dy.data<X>();
       X* out = dx.data<X>();
-      parallel_rows(index.size(0), rows_per_task(k * inner), [&](int64_t begin, int64_t end) {
+      parallel_rows(index.size(0), rows_per_task((k + n) * inner), [&](int64_t begin, int64_t end) {
+        const Scratch scratch(cpu_device, static_cast<size_t>(n * inner) * sizeof(S));
+        S* total = scratch.data<S>();
         for (int64_t outer = begin; outer < end; ++outer) {
-          for (int64_t i = outer * k * inner; i < (outer + 1) * k * inner; ++i) {
-            X& slot = out[(outer * n + static_cast<int64_t>(ids[i])) * inner + i % inner];
-            slot = convert<X>(convert<S>(slot) + convert<S>(grad[i]));
+          std::fill_n(total, n * inner, S{0});
+          for (int64_t i = 0; i < k * inner; ++i) {
+            const int64_t at = outer * k * inner + i;
+            total[static_cast<int64_t>(ids[at]) * inner + i % inner] += convert<S>(grad[at]);
           }
+          for (int64_t i = 0; i < n * inner; ++i) out[outer * n * inner + i] = convert<X>(total[i]);
         }
       });
     });
