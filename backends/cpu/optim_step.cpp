@@ -30,7 +30,7 @@ std::vector<Tile> tiles_of(std::span<const V> views) {
   return tiles;
 }
 
-double number(const ConstView& scalar, double absent = 1) { return scalar.defined() ? *scalar.data<double>() : absent; }
+double number(const ConstView& scalar) { return scalar.defined() ? *scalar.data<double>() : 1; }
 
 void write_copy(const View& copy, const auto* values, const Tile& tile) {
   if (!copy.defined()) return;
@@ -134,7 +134,7 @@ void grad_norm(ConstViews grads, View norm) {
 }
 
 void clip_coefficient(ConstView norm, double max_norm, View coefficient) {
-  *coefficient.data<double>() = std::min(1.0, max_norm / (*norm.data<double>() + 1e-6));
+  *coefficient.data<double>() = std::min(max_norm / (*norm.data<double>() + 1e-6), 1.0);  // NaN stays
 }
 
 const Registered registered_adamw_step(DeviceType::cpu, kernels::adamw_step, adamw_step);
