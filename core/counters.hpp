@@ -30,6 +30,5 @@ void add_launches(int64_t n);
 
 // Read by every slot on every call, so inline.
 inline constinit std::atomic<bool> counting_costs{false};
-inline constinit std::atomic<int64_t> kernel_calls{0};
 
 }  // namespace mahia

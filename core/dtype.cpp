@@ -7,12 +7,10 @@
 namespace mahia {
 namespace {
 
-constexpr std::array<size_t, dtype_count> sizes = {8, 4, 2, 2, 8, 4, 1, 1};
 constexpr std::array<std::string_view, dtype_count> names = {"f64", "f32", "bf16", "f16", "i64", "i32", "u8", "bool"};
 
 }  // namespace
 
-size_t size_of(DType dtype) { return sizes[static_cast<size_t>(dtype)]; }
 std::string_view name_of(DType dtype) { return names[static_cast<size_t>(dtype)]; }
 bool is_floating_point(DType dtype) { return dtype <= DType::f16; }
 bool is_integer(DType dtype) { return dtype == DType::i64 || dtype == DType::i32 || dtype == DType::u8; }

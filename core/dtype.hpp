@@ -39,7 +39,8 @@ struct float16 {
   explicit operator double() const { return static_cast<double>(static_cast<float>(*this)); }
 };
 
-size_t size_of(DType dtype);
+inline constexpr size_t dtype_sizes[dtype_count] = {8, 4, 2, 2, 8, 4, 1, 1};
+inline size_t size_of(DType dtype) { return dtype_sizes[static_cast<size_t>(dtype)]; }
 std::string_view name_of(DType dtype);  // "f32", "bool", ...
 bool is_floating_point(DType dtype);
 bool is_integer(DType dtype);  // i64, i32, u8

@@ -48,7 +48,7 @@ class Kernel<void(Args...)> : public KernelBase {
   using CostFunction = Cost (*)(const Args&...);
   constexpr explicit Kernel(const char* name, CostFunction cost = nullptr) : KernelBase(name), cost_(cost) {}
 
-  void operator()(Args... args) const {
+  void operator()(const Args&... args) const {
     Device device;
     bool seen = false, mixed = false;
     (note_device(args, device, seen, mixed), ...);
@@ -58,7 +58,6 @@ class Kernel<void(Args...)> : public KernelBase {
     if (function == nullptr) [[unlikely]]
       throw_missing(device.type);
     calls_.fetch_add(1, std::memory_order_relaxed);
-    kernel_calls.fetch_add(1, std::memory_order_relaxed);
     if (counting_costs.load(std::memory_order_relaxed)) [[unlikely]] {
       if (cost_ != nullptr) add_cost(cost_(args...));
     }

@@ -26,8 +26,9 @@ class Storage {
   void bump_version() { ++version_; }
 
  private:
-  static constexpr size_t small = 64;  // scalars and tiny tensors live inside the object
-  alignas(64) std::byte inline_[small];
+  // Scalars and tiny tensors live inside the object. A wider alignment would keep it from the allocator's fast path.
+  static constexpr size_t small = 64;
+  alignas(16) std::byte inline_[small];
   void* data_;
   size_t bytes_;
   uint64_t version_ = 0;

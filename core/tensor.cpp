@@ -8,7 +8,7 @@
 namespace mahia {
 
 Tensor::Tensor(std::shared_ptr<Storage> storage, const Shape& shape, const Shape& strides, int64_t offset, DType dtype)
-    : body_(std::make_shared<Body>(Body{std::move(storage), shape, strides, offset, dtype, nullptr})) {}
+    : body_(std::make_shared<Body>(std::move(storage), shape, strides, offset, dtype)) {}
 
 Tensor Tensor::from_bytes(const void* values, int64_t count, const Shape& shape, DType dtype, Device device) {
   check<ShapeError>(mahia::numel(shape) == count, "from: ", count, " values do not fill shape ", shape);

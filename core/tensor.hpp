@@ -87,6 +87,8 @@ class Tensor {
 
  private:
   struct Body {
+    Body(std::shared_ptr<Storage> s, const Shape& dims, const Shape& steps, int64_t first, DType type)
+        : storage(std::move(s)), shape(dims), strides(steps), offset(first), dtype(type) {}
     std::shared_ptr<Storage> storage;
     Shape shape, strides;
     int64_t offset;
