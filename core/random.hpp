@@ -28,11 +28,17 @@ struct RandomCall {
   uint64_t step = 0;  // optimizer steps done; 48 bits
 };
 
+constexpr std::array<uint32_t, 4> philox_counter(const RandomCall& r, uint64_t block) {
+  return {static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
+          (static_cast<uint32_t>(r.step >> 32) << 16) | r.call, static_cast<uint32_t>(r.step)};
+}
+constexpr std::array<uint32_t, 2> philox_key(const RandomCall& r) {
+  return {static_cast<uint32_t>(r.key), static_cast<uint32_t>(r.key >> 32)};
+}
+
 // Four words for the elements 4 * block ... 4 * block + 3.
 constexpr std::array<uint32_t, 4> random_words(const RandomCall& r, uint64_t block) {
-  return philox({static_cast<uint32_t>(block), static_cast<uint32_t>(block >> 32),
-                 (static_cast<uint32_t>(r.step >> 32) << 16) | r.call, static_cast<uint32_t>(r.step)},
-                {static_cast<uint32_t>(r.key), static_cast<uint32_t>(r.key >> 32)});
+  return philox(philox_counter(r, block), philox_key(r));
 }
 
 // Uniform in [0, 1): the word's upper 24 bits.
