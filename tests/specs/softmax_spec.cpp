@@ -74,11 +74,11 @@ BOOST_AUTO_TEST_CASE(huge_logits_do_not_overflow) {
   BOOST_TEST(y.to_vector<float>() == (std::vector<float>{0.5f, 0.5f, 0.0f}), boost::test_tools::per_element());
 }
 
-BOOST_AUTO_TEST_CASE(keeps_4e_7_and_a_row_has_the_same_bits_alone) {
+BOOST_AUTO_TEST_CASE(keeps_6e_7_and_a_row_has_the_same_bits_alone) {
   for (const int64_t n : {1, 7, 8, 9, 64, 257, 3000}) {
     const Tensor x = randn({5, n}), y = mahia::softmax(x), z = mahia::log_softmax(x);
-    check_close(y, softmax_of(to_array(x), 1, false), {4e-7, 0});
-    check_close(z, softmax_of(to_array(x), 1, true), {4e-7, 0});
+    check_close(y, softmax_of(to_array(x), 1, false), {6e-7, 0});
+    check_close(z, softmax_of(to_array(x), 1, true), {6e-7, 0});
     const Tensor row = contiguous(narrow(x, 0, 3, 1));
     check_same_bits(mahia::softmax(row), contiguous(narrow(y, 0, 3, 1)));
     check_same_bits(mahia::log_softmax(row), contiguous(narrow(z, 0, 3, 1)));
