@@ -4,7 +4,7 @@
 #ifdef __CUDACC__
 #define MAHIA_HD __host__ __device__
 #else
-#define MAHIA_HD
+#define MAHIA_HD [[gnu::always_inline]] inline
 #endif
 
 // The formulas of ops/pointwise, one struct each, shared by all backends. T is float or double; M brings the backend's

@@ -55,16 +55,43 @@ void compare(ConstView a, ConstView b, View y, double number) {
   });
 }
 
+// An unsigned number as wide as the dtype: which of two values is taken does not depend on what they mean.
+template <class Fn>
+void visit_word(DType dtype, Fn&& fn) {
+  switch (size_of(dtype)) {
+    case 8:
+      return fn.template operator()<uint64_t>();
+    case 4:
+      return fn.template operator()<uint32_t>();
+    case 2:
+      return fn.template operator()<uint16_t>();
+    default:
+      return fn.template operator()<uint8_t>();
+  }
+}
+
+template <class W>
+void where_run(W* y, const uint8_t* condition, const W* a, const W* b, const std::array<int64_t, 4>& step, int64_t n) {
+  const auto choose = [](uint8_t left, W x, W z) {
+    const auto mask = static_cast<W>(-static_cast<W>(left));  // all ones or all zeros; a choice would not vectorise
+    return static_cast<W>((x & mask) | (z & ~mask));
+  };
+  if (step == std::array<int64_t, 4>{1, 1, 1, 1}) {
+    for (int64_t i = 0; i < n; ++i) y[i] = choose(condition[i], a[i], b[i]);
+  } else if (step == std::array<int64_t, 4>{1, 1, 1, 0}) {
+    for (int64_t i = 0; i < n; ++i) y[i] = choose(condition[i], a[i], *b);
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      y[i * step[0]] = choose(condition[i * step[1]], a[i * step[2]], b[i * step[3]]);
+    }
+  }
+}
+
 void where(ConstView condition, ConstView a, ConstView b, View y) {
-  visit_number(y.dtype(), [&]<class T>() {
+  visit_word(y.dtype(), [&]<class W>() {
     Walk<4>({&y, &condition, &a, &b}).run([](const auto& p, const auto& step, int64_t n) {
-      T* out = reinterpret_cast<T*>(p[0]);
-      const bool* chosen = reinterpret_cast<const bool*>(p[1]);
-      const T *left = reinterpret_cast<const T*>(p[2]), *right = reinterpret_cast<const T*>(p[3]);
-      for (int64_t i = 0; i < n; ++i) {
-        const T x = left[i * step[2]], z = right[i * step[3]];
-        out[i * step[0]] = chosen[i * step[1]] ? x : z;
-      }
+      where_run(reinterpret_cast<W*>(p[0]), reinterpret_cast<const uint8_t*>(p[1]), reinterpret_cast<const W*>(p[2]),
+                reinterpret_cast<const W*>(p[3]), step, n);
     });
   });
 }

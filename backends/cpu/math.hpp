@@ -5,7 +5,8 @@
 #include <cmath>
 #include <cstdint>
 
-// Elementary functions in f32 for loops that must vectorise: no branch, no table, no call. The error is at most 2 units
+// Elementary functions in f32 for loops that must vectorise: no branch, no table, no call (hence
+// always_inline). The error is at most 2 units
 // in the last place. Each operation is written out, so the vector body and the scalar tail of a loop give the same
 // bits. The f64 forms are libm's. Polynomials are minimax fits (Remez) of the remainder named beside them.
 namespace mahia::cpu {
@@ -13,18 +14,18 @@ namespace mahia::cpu {
 inline constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
 
 // c0 + c1 x + c2 x^2 + ... by Horner's rule, unrolled: a loop here would keep the caller's loop from vectorising.
-inline float polynomial(float, float c0) { return c0; }
+[[gnu::always_inline]] inline float polynomial(float, float c0) { return c0; }
 template <class... Rest>
-inline float polynomial(float x, float c0, Rest... rest) {
+[[gnu::always_inline]] inline float polynomial(float x, float c0, Rest... rest) {
   return std::fma(polynomial(x, rest...), x, c0);
 }
 
 // 2^n for -126 <= n <= 127.
-inline float power_of_two(int32_t n) { return std::bit_cast<float>((n + 127) << 23); }
+[[gnu::always_inline]] inline float power_of_two(int32_t n) { return std::bit_cast<float>((n + 127) << 23); }
 
 // e^x = 2^n e^r with |r| <= ln 2 / 2. Adding 1.5 * 2^23 rounds to a whole number, found in the low bits. 2^n is applied
 // in two halves, which reaches infinity and the subnormal numbers.
-inline float fast_exp(float x) {
+[[gnu::always_inline]] inline float fast_exp(float x) {
   constexpr float to_whole = 12582912.0f;
   x = x > 100.0f ? 100.0f : x;
   x = x < -120.0f ? -120.0f : x;
@@ -43,7 +44,7 @@ inline float fast_exp(float x) {
 }
 
 // log x = n log 2 + log(1 + f) with 1 + f in [sqrt(1/2), sqrt(2)); log(1 + f) = f - f^2 / 2 + f^3 p(f).
-inline float fast_log(float x) {
+[[gnu::always_inline]] inline float fast_log(float x) {
   constexpr int32_t sqrt_half = 0x3f3504f3;
   const bool subnormal = x < 1.17549435e-38f;
   const float scaled = x * 8388608.0f;
@@ -64,7 +65,7 @@ inline float fast_log(float x) {
 }
 
 // log(1 + e) for 0 <= e <= 1 as 2 atanh(s), s = e / (2 + e).
-inline float fast_log1p(float e) {
+[[gnu::always_inline]] inline float fast_log1p(float e) {
   const float sum = 2.0f + e, inverse = 1.0f / sum;
   const float s = e * inverse;
   const float s_error = (std::fma(-s, sum, e) - s * (e - (sum - 2.0f))) * inverse;
@@ -76,7 +77,7 @@ inline float fast_log1p(float e) {
 }
 
 // Near 0 an odd polynomial; beyond, 1 - 2 / (exp(2 |x|) + 1) with the sign of x.
-inline float fast_tanh(float x) {
+[[gnu::always_inline]] inline float fast_tanh(float x) {
   const float size = std::fabs(x), square = x * x;
   const float near = std::fma(
       x * square,
@@ -88,7 +89,7 @@ inline float fast_tanh(float x) {
 
 // Phi(x), the distribution function of the standard normal. Phi(-a) = exp(-a^2 / 2) p(t) / (a + 3) with
 // t = (a - 3) / (a + 3); the rounding error of a^2 is carried along, since exp multiplies it by a^2 / 2.
-inline float normal_cdf(float x) {
+[[gnu::always_inline]] inline float normal_cdf(float x) {
   float a = std::fabs(x);
   a = a > 16.0f ? 16.0f : a;
   const float inverse = 1.0f / (a + 3.0f);
@@ -100,13 +101,14 @@ inline float normal_cdf(float x) {
       (polynomial(t, 0.729083717f, -0.509332001f, 0.230017707f, -0.0472626872f, -0.0104625188f, 0.00696930429f,
                   0.00102477672f, -0.00103253615f, -0.000244748546f, 0.000131272624f, 5.44634204e-05f) *
        inverse);
-  return x > 0.0f ? 1.0f - tail : tail;
+  const float sign = std::copysign(1.0f, x);
+  return std::fma(-sign, tail, 0.5f + 0.5f * sign);  // 1 - tail or tail
 }
 
 // x = n pi / 2 + r, reduced in f64; the quarter n mod 4 picks the function and the sign. Exact for |x| <= 2^50.
 inline constexpr float trigonometric_limit = 0x1p50f;
 
-inline float sine_of_quarter(float x, int64_t shift) {
+[[gnu::always_inline]] inline float sine_of_quarter(float x, int64_t shift) {
   constexpr double to_whole = 0x1.8p52;
   const double wide = static_cast<double>(x);
   const double shifted = std::fma(wide, 0.63661977236758134, to_whole);
@@ -124,15 +126,15 @@ inline float sine_of_quarter(float x, int64_t shift) {
 
 // The functions that the formulas of backends/common/pointwise.hpp ask for.
 struct Math {
-  static float exp(float x) { return fast_exp(x); }
-  static float log(float x) { return fast_log(x); }
-  static float log1p(float x) { return fast_log1p(x); }
-  static float tanh(float x) { return fast_tanh(x); }
-  static float sin(float x) { return sine_of_quarter(x, 0); }
-  static float cos(float x) { return sine_of_quarter(x, 1); }
-  static float normal_cdf(float x) { return cpu::normal_cdf(x); }
-  static float sqrt(float x) { return std::sqrt(x); }
-  static float fma(float x, float y, float z) { return std::fma(x, y, z); }
+  [[gnu::always_inline]] static float exp(float x) { return fast_exp(x); }
+  [[gnu::always_inline]] static float log(float x) { return fast_log(x); }
+  [[gnu::always_inline]] static float log1p(float x) { return fast_log1p(x); }
+  [[gnu::always_inline]] static float tanh(float x) { return fast_tanh(x); }
+  [[gnu::always_inline]] static float sin(float x) { return sine_of_quarter(x, 0); }
+  [[gnu::always_inline]] static float cos(float x) { return sine_of_quarter(x, 1); }
+  [[gnu::always_inline]] static float normal_cdf(float x) { return cpu::normal_cdf(x); }
+  [[gnu::always_inline]] static float sqrt(float x) { return std::sqrt(x); }
+  [[gnu::always_inline]] static float fma(float x, float y, float z) { return std::fma(x, y, z); }
 
   static double exp(double x) { return std::exp(x); }
   static double log(double x) { return std::log(x); }

@@ -32,28 +32,32 @@ bool any_beyond_limit(const T* x, int64_t step, int64_t n) {
   return largest > trigonometric_limit;
 }
 
+// Functions of their own: inlined into a walk, these loops would not vectorise.
 template <class T, class F>
-void value_run(const F& f, T* y, int64_t y_step, const T* x, int64_t x_step, int64_t n) {
-  const auto at = [&f](T v) { return convert<T>(f.value(convert<compute_t<T>>(v))); };
-  if (y_step == 1 && x_step == 1) {
-    for (int64_t i = 0; i < n; ++i) y[i] = at(x[i]);
-  } else {
-    for (int64_t i = 0; i < n; ++i) y[i * y_step] = at(x[i * x_step]);
-  }
+[[gnu::noinline]] void value_of_neighbours(F f, T* y, const T* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = convert<T>(f.value(convert<compute_t<T>>(x[i])));
 }
 
 template <class T, class F>
-void slope_run(const F& f, const std::array<std::byte*, 3>& p, const std::array<int64_t, 3>& step, int64_t n) {
+[[gnu::noinline]] void slope_of_neighbours(F f, T* dx, const T* kept, const T* dy, int64_t n) {
+  using S = compute_t<T>;
+  for (int64_t i = 0; i < n; ++i) dx[i] = convert<T>(convert<S>(dy[i]) * f.slope(convert<S>(kept[i])));
+}
+
+template <class T, class F>
+void value_run(F f, T* y, int64_t y_step, const T* x, int64_t x_step, int64_t n) {
+  if (y_step == 1 && x_step == 1) return value_of_neighbours(f, y, x, n);
+  for (int64_t i = 0; i < n; ++i) y[i * y_step] = convert<T>(f.value(convert<compute_t<T>>(x[i * x_step])));
+}
+
+template <class T, class F>
+void slope_run(F f, const std::array<std::byte*, 3>& p, const std::array<int64_t, 3>& step, int64_t n) {
+  using S = compute_t<T>;
   T* dx = reinterpret_cast<T*>(p[0]);
   const T *kept = reinterpret_cast<const T*>(p[1]), *dy = reinterpret_cast<const T*>(p[2]);
-  const auto chain = [&f](T grad, T v) {
-    using S = compute_t<T>;
-    return convert<T>(convert<S>(grad) * f.slope(convert<S>(v)));
-  };
-  if (step[0] == 1 && step[1] == 1 && step[2] == 1) {
-    for (int64_t i = 0; i < n; ++i) dx[i] = chain(dy[i], kept[i]);
-  } else {
-    for (int64_t i = 0; i < n; ++i) dx[i * step[0]] = chain(dy[i * step[2]], kept[i * step[1]]);
+  if (step == std::array<int64_t, 3>{1, 1, 1}) return slope_of_neighbours(f, dx, kept, dy, n);
+  for (int64_t i = 0; i < n; ++i) {
+    dx[i * step[0]] = convert<T>(convert<S>(dy[i * step[2]]) * f.slope(convert<S>(kept[i * step[1]])));
   }
 }
 

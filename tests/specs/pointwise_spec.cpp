@@ -119,9 +119,23 @@ BOOST_AUTO_TEST_CASE(f32_functions_err_by_two_units_in_the_last_place_at_most) {
   BOOST_TEST(largest_error(sigmoid, logistic, floats_between(-all, all)) < 2);
   BOOST_TEST(largest_error(sin, std::sin, floats_between(-all, all)) < 2);
   BOOST_TEST(largest_error(cos, std::cos, floats_between(-all, all)) < 2);
-  const auto soft = [](const Tensor& x) { return softplus(x); };
+  BOOST_TEST(largest_error([](const Tensor& x) { return softplus(x); },
+                           [](double x) { return x > 20 ? x : std::log1p(std::exp(x)); },
+                           floats_between(-all, all)) < 2);
+}
+
+// Far in the left tail too, where 1 + erf(x) or 1 + tanh(x) would leave no digit.
+BOOST_AUTO_TEST_CASE(f32_gates_keep_their_digits_in_the_tails) {
+  const std::vector<float> x = floats_between(-80, 1e10f);
   BOOST_TEST(largest_error(
-                 soft, [](double x) { return x > 20 ? x : std::log1p(std::exp(x)); }, floats_between(-all, all)) < 2);
+                 silu, [](double v) { return v * logistic(v); }, x) < 2.5);
+  BOOST_TEST(largest_error([](const Tensor& t) { return gelu(t); }, [](double v) { return v * normal_cdf(v); }, x) < 6);
+  BOOST_TEST(largest_error([](const Tensor& t) { return gelu(t, Approximate::tanh); },
+                           [](double v) {
+                             const double u = 2 * std::sqrt(2 / std::numbers::pi) * (v + 0.044715 * v * v * v);
+                             return v * logistic(u);
+                           },
+                           x) < 3);
 }
 
 BOOST_AUTO_TEST_CASE(special_values_stay_special) {
