@@ -25,6 +25,10 @@ auto uninterrupted(Call&& call) {
   return result;
 }
 
+[[noreturn]] void refuse(const std::string& path, const char* what) {
+  fail<IoError>(path, ": ", what, ": ", std::strerror(errno));
+}
+
 std::string folder_of(const std::string& path) {
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   return folder.empty() ? "." : folder.string();
@@ -51,6 +55,18 @@ SystemCalls& system_calls() {
   return calls;
 }
 
+void write_all(int file, std::span<const std::byte> bytes, const std::string& path) {
+  while (!bytes.empty()) {
+    const int64_t written = uninterrupted([&] { return system_calls().write(file, bytes.data(), bytes.size()); });
+    if (written < 0) refuse(path, "cannot write");
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
+void flush_file(int file, const std::string& path) {
+  if (uninterrupted([&] { return system_calls().fsync(file); }) < 0) refuse(path, "cannot flush");
+}
+
 AtomicFile::AtomicFile(const std::string& path) : path_(path), temporary_(temporary_name(path)) {
   const auto open = [&] {
     return uninterrupted(
@@ -61,7 +77,7 @@ AtomicFile::AtomicFile(const std::string& path) : path_(path), temporary_(tempor
     system_calls().unlink(temporary_.c_str());
     file_ = open();
   }
-  if (file_ < 0) refuse("cannot create it");
+  if (file_ < 0) refuse(path_, "cannot create it");
 }
 
 AtomicFile::~AtomicFile() {
@@ -69,25 +85,13 @@ AtomicFile::~AtomicFile() {
   if (!temporary_.empty()) system_calls().unlink(temporary_.c_str());
 }
 
-void AtomicFile::refuse(const char* what) const {
-  fail<IoError>(path_, ": ", what, ": ", std::strerror(errno), "; nothing under this name has changed");
-}
-
-void AtomicFile::write(std::span<const std::byte> bytes) {
-  while (!bytes.empty()) {
-    const int64_t written = uninterrupted([&] { return system_calls().write(file_, bytes.data(), bytes.size()); });
-    if (written < 0) refuse("cannot write");
-    bytes = bytes.subspan(static_cast<size_t>(written));
-  }
-}
-
 void AtomicFile::commit() {
-  if (uninterrupted([&] { return system_calls().fsync(file_); }) < 0) refuse("cannot flush");
+  flush_file(file_, path_);
   // Linux closes the file whatever close() returns, so it is not called twice.
   const int closed = system_calls().close(std::exchange(file_, -1));
-  if (closed < 0 && errno != EINTR) refuse("cannot close");
+  if (closed < 0 && errno != EINTR) refuse(path_, "cannot close");
   const auto rename = [&] { return system_calls().rename(temporary_.c_str(), path_.c_str()); };
-  if (uninterrupted(rename) < 0) refuse("cannot rename");
+  if (uninterrupted(rename) < 0) refuse(path_, "cannot rename");
   temporary_.clear();
   sync_directory(folder_of(path_));
 }
@@ -110,20 +114,19 @@ void make_directories(const std::string& path) {
   const std::string parent = folder_of(path);
   if (parent != path) make_directories(parent);
   const int made = system_calls().mkdir(path.c_str(), 0777);
-  check<IoError>(made == 0 || errno == EEXIST, path, ": cannot make the folder: ", std::strerror(errno));
+  if (made != 0 && errno != EEXIST) refuse(path, "cannot make the folder");
   if (made == 0) sync_directory(parent);
 }
 
 void sync_directory(const std::string& path) {
-  const auto refuse = [&](const char* what) { fail<IoError>(path, ": ", what, ": ", std::strerror(errno)); };
   const int folder =
       uninterrupted([&] { return system_calls().open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0); });
-  if (folder < 0) refuse("cannot open the folder");
+  if (folder < 0) refuse(path, "cannot open the folder");
   const int flushed = uninterrupted([&] { return system_calls().fsync(folder); });
   const int reason = errno;
   system_calls().close(folder);
   errno = reason;
-  if (flushed < 0) refuse("cannot flush the folder");
+  if (flushed < 0) refuse(path, "cannot flush the folder");
 }
 
 void point_link(const std::string& path, const std::string& target) {
@@ -134,11 +137,12 @@ void point_link(const std::string& path, const std::string& target) {
     system_calls().unlink(temporary.c_str());
     made = link();
   }
-  check<IoError>(made == 0, temporary, ": cannot make the link: ", std::strerror(errno));
+  if (made != 0) refuse(path, "cannot make the link");
   if (uninterrupted([&] { return system_calls().rename(temporary.c_str(), path.c_str()); }) < 0) {
     const int reason = errno;
     system_calls().unlink(temporary.c_str());
-    fail<IoError>(path, ": cannot rename the link: ", std::strerror(reason));
+    errno = reason;
+    refuse(path, "cannot rename the link");
   }
   sync_directory(folder_of(path));
 }
@@ -146,7 +150,7 @@ void point_link(const std::string& path, const std::string& target) {
 InputFile::InputFile(const std::string& path) : path_(path) {
   // Without waiting, so that a pipe is refused and not waited for.
   file_ = uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); });
-  check<IoError>(file_ >= 0, path, ": cannot open it: ", std::strerror(errno));
+  if (file_ < 0) refuse(path, "cannot open it");
   struct stat status {};
   if (fstat(file_, &status) == 0 && S_ISREG(status.st_mode)) {
     size_ = static_cast<uint64_t>(status.st_size);
@@ -161,7 +165,7 @@ InputFile::~InputFile() { ::close(file_); }
 void InputFile::read(uint64_t offset, std::span<std::byte> into) const {
   while (!into.empty()) {
     const auto got = uninterrupted([&] { return pread(file_, into.data(), into.size(), static_cast<off_t>(offset)); });
-    check<IoError>(got >= 0, path_, ": cannot read at byte ", offset, ": ", std::strerror(errno));
+    if (got < 0) refuse(path_, "cannot read");
     check<IoError>(got > 0, path_, ": ends at byte ", offset, ", ", into.size(), " bytes too early");
     offset += static_cast<uint64_t>(got);
     into = into.subspan(static_cast<size_t>(got));

@@ -25,6 +25,10 @@ struct SystemCalls {
 };
 SystemCalls& system_calls();
 
+// All of the bytes, however many calls it takes, and the flush to the disk; IoError calls the open file `path`.
+void write_all(int file, std::span<const std::byte> bytes, const std::string& path);
+void flush_file(int file, const std::string& path);
+
 // A file that appears under its name complete or not at all: written beside it as NAME.tmp.PID, flushed to the disk,
 // renamed over it, then the folder is flushed. Destroyed before commit(), it leaves what stood there before.
 class AtomicFile {
@@ -34,13 +38,11 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  void write(std::span<const std::byte> bytes);
+  void write(std::span<const std::byte> bytes) { write_all(file_, bytes, path_); }
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
   void commit();
 
  private:
-  [[noreturn]] void refuse(const char* what) const;
-
   std::string path_, temporary_;
   int file_ = -1;
 };

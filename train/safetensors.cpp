@@ -119,16 +119,17 @@ SafeTensors load_safetensors(const std::string& path) {
     loaded.tensors.emplace_back(entry.name, x);
   }
   loaded.metadata = std::move(header.parsed.metadata);
+  loaded.digest = digest.hex();
   const auto written = loaded.metadata.extract(digest_key), by = loaded.metadata.extract(writer_key);
   check<IoError>(written.empty() == by.empty(), path, ": damaged: metadata `", digest_key, "` or `", writer_key,
                  "` is missing");
-  check<IoError>(written.empty() || written.mapped() == digest.hex(), path,
+  check<IoError>(written.empty() || written.mapped() == loaded.digest, path,
                  ": damaged, or edited without renewing its digest: metadata `", digest_key, "` says ",
-                 written.empty() ? "" : written.mapped(), ", the bytes give ", digest.hex());
+                 written.empty() ? "" : written.mapped(), ", the bytes give ", loaded.digest);
   return loaded;
 }
 
-void save_safetensors(const std::string& path, const nn::NamedTensors& tensors, const Metadata& metadata) {
+std::string save_safetensors(const std::string& path, const nn::NamedTensors& tensors, const Metadata& metadata) {
   check_names(path, tensors, metadata);
   const std::vector<size_t> order = order_in_file(tensors);
   SafetensorsHeader header{{}, metadata};
@@ -152,7 +153,8 @@ void save_safetensors(const std::string& path, const nn::NamedTensors& tensors, 
   add_header(digest, json);
   for (const size_t i : order) digest.add(bytes_of(on_host(i)));
   const size_t place = json.find(digest_key) + digest_key.size() + 3;
-  json.replace(place, Digest::digits, digest.hex());
+  const std::string hex = digest.hex();
+  json.replace(place, Digest::digits, hex);
 
   std::string length(8, '\0');
   for (size_t i = 0; i < 8; ++i) length[i] = static_cast<char>((json.size() >> (8 * i)) & 0xff);
@@ -161,6 +163,7 @@ void save_safetensors(const std::string& path, const nn::NamedTensors& tensors, 
   file.write(json);
   for (const size_t i : order) file.write(bytes_of(on_host(i)));
   file.commit();
+  return hex;
 }
 
 namespace {
@@ -178,7 +181,7 @@ std::map<std::string, std::string> first_names(const nn::NamedTensors& state) {
 
 }  // namespace
 
-void save(const nn::Module& model, const std::string& path, const Metadata& metadata) {
+std::string save(const nn::Module& model, const std::string& path, const Metadata& metadata) {
   const nn::NamedTensors state = model.state_dict();
   const auto first = first_names(state);
   nn::NamedTensors stored;
@@ -190,11 +193,12 @@ void save(const nn::Module& model, const std::string& path, const Metadata& meta
       notes[name] = first.at(name);
     }
   }
-  save_safetensors(path, stored, notes);
+  return save_safetensors(path, stored, notes);
 }
 
-Metadata load(nn::Module& model, const std::string& path) {
-  SafeTensors file = load_safetensors(path);
+Metadata load(nn::Module& model, const std::string& path) { return load(model, load_safetensors(path), path); }
+
+Metadata load(nn::Module& model, SafeTensors file, const std::string& path) {
   const auto first = first_names(model.state_dict());
   std::unordered_map<std::string, Tensor> given(file.tensors.begin(), file.tensors.end());
   std::unordered_map<std::string, Tensor> tied;  // by the first of a tensor's names

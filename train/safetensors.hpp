@@ -11,6 +11,7 @@ namespace mahia::train {
 struct SafeTensors {
   nn::NamedTensors tensors;
   Metadata metadata;
+  std::string digest;  // of the whole file, as the writer returned it
 };
 
 // Reads a safetensors file of any origin onto the CPU. The file is not trusted: sizes are checked before memory is
@@ -23,13 +24,16 @@ SafetensorsHeader read_safetensors_header(const std::string& path);
 
 // Writes tensors (any strides, any device) as a file that appears complete or not at all. Throws ValueError for names
 // that are not unique or not UTF-8, IoError when the system refuses; what stood under `path` is then still there.
-void save_safetensors(const std::string& path, const nn::NamedTensors& tensors, const Metadata& metadata = {});
+// Returns the file's digest.
+std::string save_safetensors(const std::string& path, const nn::NamedTensors& tensors, const Metadata& metadata = {});
 
 // A model's state_dict in one file. A tensor with several names is stored under the first of them; the metadata maps
-// the others to it, as safetensors.torch.save_model does.
-void save(const nn::Module& model, const std::string& path, const Metadata& metadata = {});
+// the others to it, as safetensors.torch.save_model does. Returns the file's digest.
+std::string save(const nn::Module& model, const std::string& path, const Metadata& metadata = {});
 // Loads a file of save() or of PyTorch into a model of the same structure. All missing, unexpected and unfitting names
 // are reported in one ValueError before anything changes. Returns the file's metadata.
 Metadata load(nn::Module& model, const std::string& path);
+// The same of a file that has been read; errors call it `path`.
+Metadata load(nn::Module& model, SafeTensors file, const std::string& path);
 
 }  // namespace mahia::train

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <numbers>
 
@@ -55,6 +56,17 @@ void Schedule::validate(std::string_view what) const {
                     ": exponential needs peak and final above 0, got ", peak, " and ", final);
   check<ValueError>(kind != ScheduleKind::milestones || std::is_sorted(milestones.begin(), milestones.end()), what,
                     ": milestones must be in ascending order");
+}
+
+std::string to_text(const Schedule& s) {
+  const auto exact = [](double x) {
+    std::array<char, 32> digits;
+    return std::string(digits.data(), std::to_chars(digits.data(), digits.data() + digits.size(), x).ptr);
+  };
+  std::string text = message(name_of(s.kind), " peak ", exact(s.peak), " final ", exact(s.final), " steps ", s.steps,
+                             " warmup ", s.warmup, " hold ", s.hold, " gamma ", exact(s.gamma), " milestones [");
+  for (const int64_t m : s.milestones) text += (text.back() == '[' ? "" : ", ") + std::to_string(m);
+  return text + "]";
 }
 
 std::string_view name_of(ScheduleKind kind) { return names[static_cast<size_t>(kind)]; }

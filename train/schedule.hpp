@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -29,6 +30,9 @@ struct Schedule {
   // Throws ValueError, naming `what`, for values that no step could use.
   void validate(std::string_view what) const;
 };
+
+// All settings in one line, numbers exactly: equal texts are equal schedules.
+std::string to_text(const Schedule& schedule);
 
 std::string_view name_of(ScheduleKind kind);
 // Throws ValueError for an unknown name, listing the known ones.

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint.hpp"
+#include "data/batch.hpp"
+#include "metrics.hpp"
+
+namespace mahia::train {
+
+// What a model makes of one batch. `aux` may be undefined; the trainer multiplies it by the scheduled coefficient.
+struct LossTerms {
+  Tensor loss, aux;                                             // []
+  std::function<std::vector<std::vector<double>>()> load = {};  // [layer][expert], called only when logging
+};
+// From a loss alone, or from a struct with `loss`, `aux` and the statistics of each layer, as HyenaMoeLM returns.
+inline LossTerms loss_terms(const Tensor& loss) { return {loss, {}}; }
+template <class Output>
+LossTerms loss_terms(const Output& output) {
+  return {output.loss, output.aux, [stats = output.stats] {
+            std::vector<std::vector<double>> load;
+            for (const auto& layer : stats) load.push_back(layer.load());
+            return load;
+          }};
+}
+
+// Shown to the program after each step; `record` is set when the step was logged, `held_out` when it was evaluated.
+struct Progress {
+  int64_t step = 0, steps = 0;  // done, planned
+  double loss = 0;
+  double seconds = 0;  // since run() began
+  const StepRecord* record = nullptr;
+  const HeldOutRecord* held_out = nullptr;
+};
+
+struct TrainerOptions {
+  int64_t steps = 1000;       // optimizer steps in all, those before a resume included
+  double max_minutes = 0;     // ends this process's share earlier; 0: never. Steps depend on their number alone, so a
+                              // run that was cut in two by it equals one that was not
+  int64_t micro_batches = 1;  // batches whose gradients are averaged into one step
+  double max_grad_norm = 1;   // 0: no clipping
+  Schedules schedules = {};
+  std::string out = {};    // folder for metrics.jsonl and checkpoints/; empty: nothing is written
+  bool resume = false;     // go on from the latest checkpoint in `out`, if there is one
+  int64_t log_every = 10;  // steps; 0 here and below: never
+  std::vector<Batch> held_out = {};
+  int64_t evaluate_every = 0;  // steps; the last step is always evaluated
+  bool evaluate_at_start = false;
+  int64_t checkpoint_every = 0;  // steps; the last step is always saved
+  double checkpoint_minutes = 0;
+  int64_t keep_checkpoints = 3;
+  Metadata notes = {};  // stored with each checkpoint
+  std::function<void(const Progress&)> on_step = {};
+};
+
+enum class StopReason { finished, out_of_time, interrupted };
+
+struct TrainingResult {
+  StopReason reason = StopReason::finished;
+  int signal = 0;    // that interrupted it; programs exit with 128 + signal
+  int64_t step = 0;  // optimizer steps done
+  double loss = 0;   // of the last step
+  std::optional<HeldOutRecord> held_out = {};
+};
+
+// The training loop. For each step: batches, forward, backward, clipping, update; now and then a log line, an
+// evaluation, a checkpoint. SIGINT and SIGTERM let the step finish, write a checkpoint and end run(); the second one
+// ends the process.
+class Trainer {
+ public:
+  using Loss = std::function<LossTerms(const Batch&)>;
+
+  // A model with loss(tokens, targets) that returns what loss_terms() takes. Model and optimizer must outlive this.
+  template <class Model>
+  Trainer(Model& model, Optimizer& optimizer, std::shared_ptr<const BatchSource> data, TrainerOptions options = {})
+      : Trainer(
+            model, [&model](const Batch& b) { return loss_terms(model.loss(b.tokens, b.targets)); }, optimizer,
+            std::move(data), std::move(options)) {}
+  // Any model, with its loss as a function. Throws ValueError for options that make no sense.
+  Trainer(nn::Module& model, Loss loss, Optimizer& optimizer, std::shared_ptr<const BatchSource> data,
+          TrainerOptions options = {});
+
+  // Trains. Throws ValueError when a loss or gradient is not finite, naming the step and the first op that made it so;
+  // weights and checkpoints are then those before that step. Throws IoError when a file cannot be written.
+  TrainingResult run();
+  // The mean loss over `held_out`, without gradients, in eval mode. Changes nothing, random numbers included.
+  HeldOutRecord evaluate() const;
+
+ private:
+  class Run;  // one call of run()
+
+  nn::Module& model_;
+  Loss loss_;
+  Optimizer& optimizer_;
+  std::shared_ptr<const BatchSource> data_;
+  TrainerOptions options_;
+  Device device_;
+};
+
+}  // namespace mahia::train
