@@ -35,6 +35,8 @@ class Fields {
   // Reads a TOML file into the targets. Throws IoError for a missing file, ValueError naming file, line, key, what is
   // allowed and, for an unknown key, the nearest known one.
   void read_file(const std::string& path);
+  // The same from text; `origin` stands for the file's name in messages.
+  void read(const std::string& toml, const std::string& origin);
   // Reads `a.b=value` as the command line gives it; value is TOML, or plain text for a text field.
   void set(const std::string& assignment);
   // TOML that reads back to the same values, in the order of the table.
@@ -42,7 +44,6 @@ class Fields {
 
  private:
   void add(Field field) { fields_.push_back(std::move(field)); }
-  void read(const std::string& toml, const std::string& origin);
   std::vector<Field> fields_;
 };
 

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/config.hpp"
+
+#include "core/error.hpp"
+
+namespace mahia::train {
+namespace {
+
+constexpr int64_t many = int64_t{1} << 40;
+
+std::vector<std::string> schedule_choices() {
+  std::vector<std::string> names;
+  for (const std::string_view name : schedule_names()) names.emplace_back(name);
+  return names;
+}
+
+void add_schedule(Fields& f, const std::string& section, std::string& kind, Schedule& s,
+                  std::vector<double>& milestones) {
+  f.choice(section + ".schedule", kind, schedule_choices());
+  f.number(section + ".peak", s.peak, 0, 1e6);
+  f.number(section + ".final", s.final, 0, 1e6);
+  f.integer(section + ".steps", s.steps, 0, many);
+  f.integer(section + ".warmup", s.warmup, 0, many);
+  f.integer(section + ".hold", s.hold, 0, many);
+  f.number(section + ".gamma", s.gamma, 0, 1e6);
+  f.numbers(section + ".milestones", milestones, 0, static_cast<double>(many));
+}
+
+void add_model(Fields& f, RunConfig& c) {
+  nn::models::HyenaMoeLMConfig& m = c.model;
+  f.integer("model.vocab", m.vocab, 256, 1 << 24);
+  f.integer("model.width", m.width, 1, 1 << 16);
+  f.integer("model.layers", m.layers, 0, 1 << 12);
+  f.integer("model.order", m.order, 2, 16);
+  f.integer("model.short_filter", m.short_filter, 1, 1024);
+  f.integer("model.filter_embedding", m.filter.embedding, 3, 1025);
+  f.integer("model.filter_hidden", m.filter.hidden, 1, 1 << 14);
+  f.number("model.sine_frequency", m.filter.sine_frequency, 0, 1e4);
+  f.integer("model.experts", m.experts, 1, 1 << 14);
+  f.integer("model.top_k", m.top_k, 1, 1 << 14);
+  f.integer("model.hidden", m.hidden, 1, 1 << 20);
+  f.choice("model.expert", c.expert, {"gelu", "swiglu"});
+  f.choice("model.router", c.router, {"pre_softmax", "post_softmax"});
+  f.number("model.z_loss", m.z_loss, 0, 1e3);
+  f.number("model.dropout", m.dropout, 0, 0.99);
+  f.flag("model.tie_head", m.tie_head);
+}
+
+}  // namespace
+
+Fields fields_of(RunConfig& c) {
+  Fields f;
+  add_model(f, c);
+  f.text("data.text", c.text);
+  f.number("data.held_out", c.held_out, 0, 0.9);
+  f.integer("train.steps", c.steps, 1, many);
+  f.integer("train.batch_size", c.batch_size, 1, 1 << 20);
+  f.integer("train.micro_batches", c.micro_batches, 1, 1 << 20);
+  f.integer("train.sequence_length", c.sequence_length, 1, int64_t{1} << 30);
+  f.number("train.max_grad_norm", c.max_grad_norm, 0, 1e6);
+  f.number("train.max_minutes", c.max_minutes, 0, 1e7);
+  f.integer("train.log_every", c.log_every, 0, many);
+  f.integer("train.evaluate_every", c.evaluate_every, 0, many);
+  f.integer("train.evaluate_batches", c.evaluate_batches, -1, many);
+  f.integer("train.checkpoint_every", c.checkpoint_every, 0, many);
+  f.integer("train.keep_checkpoints", c.keep_checkpoints, 1, 1 << 20);
+  f.integer("train.seed", c.seed, 0, (int64_t{1} << 53) - 1);
+  f.choice("train.precision", c.precision, {"f32", "bf16"});
+  add_schedule(f, "train.lr", c.lr_schedule, c.lr, c.lr_milestones);
+  add_schedule(f, "train.aux", c.aux_schedule, c.aux, c.aux_milestones);
+  f.choice("optimizer.name", c.optimizer, {"adamw", "sgd"});
+  f.number("optimizer.beta1", c.beta1, 0, 0.9999999);
+  f.number("optimizer.beta2", c.beta2, 0, 0.9999999);
+  f.number("optimizer.eps", c.eps, 0, 1);
+  f.number("optimizer.weight_decay", c.weight_decay, 0, 1e3);
+  f.number("optimizer.momentum", c.momentum, 0, 0.9999999);
+  f.number("optimizer.filter_lr_scale", c.filter_lr_scale, 0, 1e3);
+  f.text("plot.title", c.plot_title);
+  f.numbers("plot.reference_values", c.reference_values, 0, 1e6);
+  f.text("plot.reference_names", c.reference_names);
+  return f;
+}
+
+void finish(RunConfig& c) {
+  const auto schedule = [&](Schedule& s, const std::string& kind, const std::vector<double>& milestones,
+                            const char* name) {
+    s.kind = schedule_kind(kind);
+    if (s.steps == 0) s.steps = c.steps;
+    s.milestones.assign(milestones.begin(), milestones.end());
+    s.validate(name);
+  };
+  schedule(c.lr, c.lr_schedule, c.lr_milestones, "train.lr");
+  schedule(c.aux, c.aux_schedule, c.aux_milestones, "train.aux");
+  c.model.l_max = c.sequence_length;
+  c.model.expert = c.expert == "swiglu" ? nn::ExpertKind::swiglu : nn::ExpertKind::gelu;
+  c.model.router = c.router == "post_softmax" ? nn::RouterKind::post_softmax : nn::RouterKind::pre_softmax;
+  check<ValueError>(c.model.filter.embedding % 2 == 1, "model.filter_embedding is ", c.model.filter.embedding,
+                    ", must be odd");
+}
+
+std::string to_toml(RunConfig config) { return fields_of(config).to_toml(); }
+
+RunConfig read_config(const std::string& path, const std::vector<std::string>& assignments) {
+  RunConfig config;
+  Fields fields = fields_of(config);
+  if (!path.empty()) fields.read_file(path);
+  for (const std::string& assignment : assignments) fields.set(assignment);
+  finish(config);
+  return config;
+}
+
+RunConfig parse_config(const std::string& toml, const std::string& origin) {
+  RunConfig config;
+  fields_of(config).read(toml, origin);
+  finish(config);
+  return config;
+}
+
+}  // namespace mahia::train

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "../nn/models/hyena_moe_lm.hpp"
+#include "fields.hpp"
+#include "optimizer.hpp"
+
+namespace mahia::train {
+
+// Everything `mahia train` needs to know about a run, with its defaults. One TOML section per group.
+struct RunConfig {
+  nn::models::HyenaMoeLMConfig model = {};
+  std::string expert = "gelu", router = "pre_softmax";
+  double filter_lr_scale = 1;
+
+  std::string text = "data/kjv.txt";
+  double held_out = 0.1;
+
+  int64_t steps = 1000, batch_size = 8, micro_batches = 1, sequence_length = 512;
+  int64_t log_every = 10, evaluate_every = 100, evaluate_batches = 16, checkpoint_every = 200, keep_checkpoints = 3;
+  double max_grad_norm = 1, max_minutes = 0;
+  int64_t seed = 0;
+  std::string precision = "f32";
+
+  std::string optimizer = "adamw";
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01, momentum = 0;
+
+  std::string lr_schedule = "cosine", aux_schedule = "constant";
+  Schedule lr = {}, aux = {.peak = 0.01};
+  std::vector<double> lr_milestones = {}, aux_milestones = {};
+
+  std::string plot_title = "HyenaMoeLM";
+  std::vector<double> reference_values = {};  // horizontal lines in loss.svg, in bits per byte
+  std::string reference_names = "";           // their names, separated by commas
+};
+
+// The table of all settings of `config`.
+Fields fields_of(RunConfig& config);
+// Turns the words (schedules, expert, router) into what they mean and checks the values together. Throws ValueError.
+void finish(RunConfig& config);
+// The configuration as TOML and back.
+std::string to_toml(RunConfig config);
+RunConfig read_config(const std::string& path, const std::vector<std::string>& assignments = {});
+RunConfig parse_config(const std::string& toml, const std::string& origin);
+
+}  // namespace mahia::train

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "../nn/models/hyena_moe_lm.hpp"
+#include "config.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace mahia::train {
+
+// Exit codes of the program besides 0.
+inline constexpr int exit_error = 1, exit_usage = 2;
+
+// Each adds one command with its options to the program; `status` is what the process exits with.
+void add_train(CLI::App& app, int& status);
+void add_eval(CLI::App& app, int& status);
+void add_generate(CLI::App& app, int& status);
+void add_plot(CLI::App& app, int& status);
+void add_inspect(CLI::App& app, int& status);
+void add_info(CLI::App& app, int& status);
+
+// Reads the MAHIA_ variables: a bad value throws ValueError naming variable, value and what is allowed; an unknown one
+// is a warning on standard error. The command line is applied later and wins.
+struct Environment {
+  std::string device = "cpu";
+  int64_t seed = -1;  // -1: not set
+  bool check_nan = false;
+};
+Environment read_environment();
+
+// A trained model and the configuration it was trained with.
+struct TrainedModel {
+  RunConfig config;
+  std::unique_ptr<nn::models::HyenaMoeLM> model;
+  int64_t step = 0;
+};
+// `path` is a checkpoint, or a run's folder, whose latest checkpoint is meant. Throws IoError, ValueError.
+TrainedModel load_trained(const std::string& path);
+std::unique_ptr<nn::models::HyenaMoeLM> build_model(const RunConfig& config);
+
+}  // namespace mahia::train

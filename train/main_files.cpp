@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <numbers>
+#include <sstream>
+
+#include "core/kernel.hpp"
+#include "core/parallel.hpp"
+#include "core/runtime.hpp"
+#include "train/main_commands.hpp"
+#include "train/metrics.hpp"
+#include "train/plot.hpp"
+#include "train/safetensors.hpp"
+
+namespace mahia::train {
+namespace {
+
+void write_file(const std::string& path, const std::string& text) {
+  std::ofstream file(path);
+  file << text;
+  file.close();
+  check<IoError>(!file.fail(), path, ": cannot be written");
+  std::printf("%s\n", path.c_str());
+}
+
+std::vector<Reference> references_of(const RunConfig& c) {
+  std::vector<Reference> references;
+  std::istringstream names(c.reference_names);
+  for (const double value : c.reference_values) {
+    std::string name;
+    std::getline(names, name, ',');
+    references.push_back({name, value});
+  }
+  return references;
+}
+
+int plot(const std::string& folder) {
+  const Metrics metrics = read_metrics(folder + "/metrics.jsonl");
+  const bool has_config = std::filesystem::exists(folder + "/config.toml");
+  const RunConfig config = has_config ? read_config(folder + "/config.toml") : RunConfig{};
+  LossChart loss{.title = config.plot_title, .train = {}, .held_out = {}, .references = references_of(config)};
+  LoadChart load{.title = config.plot_title + ": expert load", .steps = {}, .share = {}};
+  for (const StepRecord& r : metrics.steps) {
+    const auto step = static_cast<double>(r.step);
+    loss.train.push_back({step, r.loss / std::numbers::ln2});
+    if (r.expert_load.empty()) continue;
+    load.steps.push_back(step);
+    load.share.resize(r.expert_load.size());
+    for (size_t layer = 0; layer < r.expert_load.size(); ++layer) load.share[layer].push_back(r.expert_load[layer]);
+  }
+  for (const HeldOutRecord& r : metrics.held_out) {
+    loss.held_out.push_back({static_cast<double>(r.step), r.bits_per_byte});
+  }
+  write_file(folder + "/loss.svg", loss_svg(loss));
+  write_file(folder + "/expert_load.svg", load_svg(load));
+  return 0;
+}
+
+int inspect(const std::string& path, bool json) {
+  const SafeTensors file = load_safetensors(path);
+  int64_t elements = 0;
+  for (const auto& [name, tensor] : file.tensors) {
+    elements += tensor.numel();
+    if (json) {
+      std::printf("{\"name\": \"%s\", \"dtype\": \"%s\", \"shape\": %s}\n", name.c_str(),
+                  message(tensor.dtype()).c_str(), message(tensor.shape()).c_str());
+    } else {
+      std::printf("%-60s %-5s %s\n", name.c_str(), message(tensor.dtype()).c_str(), message(tensor.shape()).c_str());
+    }
+  }
+  if (json) return 0;
+  for (const auto& [key, value] : file.metadata) std::printf("metadata %s: %s\n", key.c_str(), value.c_str());
+  std::printf("%zu tensors, %lld elements\n", file.tensors.size(), static_cast<long long>(elements));
+  return 0;
+}
+
+int info(bool json) {
+  const Environment environment = read_environment();
+  const int cuda = device_count();
+  if (json) {
+    std::printf("{\"version\": \"%s\", \"threads\": %d, \"cuda_devices\": %d, \"kernels\": %zu}\n", MAHIA_VERSION,
+                num_threads(), cuda, all_kernels().size());
+    return 0;
+  }
+  std::printf("mahia %s\nworker threads  %d\nCUDA devices    %d%s\nkernels         %zu\ndefault device  %s\n",
+              MAHIA_VERSION, num_threads(), cuda,
+              has_runtime(DeviceType::cuda) ? "" : " (this build has no CUDA backend)", all_kernels().size(),
+              environment.device.c_str());
+  return 0;
+}
+
+}  // namespace
+
+void add_plot(CLI::App& app, int& status) {
+  const auto folder = std::make_shared<std::string>();
+  CLI::App* command = app.add_subcommand("plot",
+                                         "Draw a run: loss.svg and expert_load.svg in its folder.\n\n"
+                                         "  mahia plot runs/demo");
+  command->add_option("run", *folder, "the run's folder, with metrics.jsonl")->required();
+  command->callback([folder, &status] { status = plot(*folder); });
+}
+
+void add_inspect(CLI::App& app, int& status) {
+  const auto path = std::make_shared<std::string>();
+  const auto json = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("inspect",
+                                         "List the tensors of a safetensors file.\n\n"
+                                         "  mahia inspect runs/demo/checkpoints/latest/model.safetensors");
+  command->add_option("file", *path, "the file")->required();
+  command->add_flag("--json", *json, "a line of JSON per tensor");
+  command->callback([path, json, &status] { status = inspect(*path, *json); });
+}
+
+void add_info(CLI::App& app, int& status) {
+  const auto json = std::make_shared<bool>(false);
+  CLI::App* command = app.add_subcommand("info", "Say what this build and machine offer.");
+  command->add_flag("--json", *json, "as JSON");
+  command->callback([json, &status] { status = info(*json); });
+}
+
+}  // namespace mahia::train

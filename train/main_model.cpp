@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <cstdio>
+
+#include "core/parallel.hpp"
+#include "train/data/text.hpp"
+#include "train/generate.hpp"
+#include "train/main_commands.hpp"
+#include "train/trainer.hpp"
+
+namespace mahia::train {
+
+std::unique_ptr<nn::models::HyenaMoeLM> build_model(const RunConfig& c) {
+  auto model = std::make_unique<nn::models::HyenaMoeLM>(c.model);
+  if (c.precision == "bf16") {
+    model->to(DType::bf16, [](const std::string& name) {
+      return matches("*router*", name) || matches("*norm*", name) || matches("*filter_fn*", name);
+    });
+  }
+  return model;
+}
+
+TrainedModel load_trained(const std::string& path) {
+  const std::string checkpoint = find_checkpoint(path);
+  check<IoError>(!checkpoint.empty(), path, ": no checkpoint here");
+  const RunState state = read_run_state(checkpoint);
+  const auto config = state.notes.find("config");
+  check<IoError>(config != state.notes.end(), checkpoint, ": this checkpoint does not say how its model was built");
+  TrainedModel trained{parse_config(config->second, checkpoint), nullptr, state.step};
+  trained.model = build_model(trained.config);
+  load(*trained.model, checkpoint + "/model.safetensors");
+  trained.model->eval();
+  return trained;
+}
+
+namespace {
+
+struct EvalOptions {
+  std::string checkpoint, text;
+  bool json = false;
+  int threads = 0;
+  int64_t batches = -1;
+};
+
+int evaluate(const EvalOptions& o) {
+  read_environment();
+  if (o.threads > 0) set_num_threads(o.threads);
+  TrainedModel t = load_trained(o.checkpoint);
+  const ByteText text(o.text.empty() ? t.config.text : o.text, t.config.held_out);
+  TrainerOptions options;
+  options.held_out = held_out_batches(text, t.config.batch_size, t.config.sequence_length, o.batches);
+  AdamW unused(*t.model);
+  const HeldOutRecord r = Trainer(*t.model, unused, nullptr, options).evaluate();
+  const auto step = static_cast<long long>(t.step), bytes = static_cast<long long>(r.targets);
+  if (o.json) {
+    std::printf("{\"step\": %lld, \"bits_per_byte\": %.6f, \"loss\": %.6f, \"targets\": %lld}\n", step, r.bits_per_byte,
+                r.loss, bytes);
+  } else {
+    std::printf("step %lld: %.4f bits per byte over %lld held-out bytes\n", step, r.bits_per_byte, bytes);
+  }
+  return 0;
+}
+
+struct GenerateCommand {
+  std::string checkpoint, prompt;
+  GenerateOptions options;
+  int threads = 0;
+};
+
+int generate_text(const GenerateCommand& o) {
+  read_environment();
+  if (o.threads > 0) set_num_threads(o.threads);
+  const TrainedModel t = load_trained(o.checkpoint);
+  std::fputs(o.prompt.c_str(), stdout);
+  generate(*t.model, o.prompt, o.options, [](char c) {
+    std::fputc(c, stdout);
+    std::fflush(stdout);
+  });
+  std::fputc('\n', stdout);
+  return 0;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, int& status) {
+  const auto o = std::make_shared<EvalOptions>();
+  CLI::App* command = app.add_subcommand("eval",
+                                         "Measure a trained model on the held-out part of its text.\n\n"
+                                         "  mahia eval --checkpoint runs/demo --json");
+  command->add_option("--checkpoint", o->checkpoint, "a checkpoint, or a run's folder: its latest one")->required();
+  command->add_option("--text", o->text, "another text than the one it was trained on");
+  command->add_option("--batches", o->batches, "only so many batches; default: the whole held-out part");
+  command->add_option("--threads", o->threads, "worker threads")->check(CLI::PositiveNumber);
+  command->add_flag("--json", o->json, "print the result as JSON");
+  command->callback([o, &status] { status = evaluate(*o); });
+}
+
+void add_generate(CLI::App& app, int& status) {
+  const auto o = std::make_shared<GenerateCommand>();
+  CLI::App* command = app.add_subcommand("generate",
+                                         "Let a trained model continue a text, byte by byte.\n\n"
+                                         "  mahia generate --checkpoint runs/demo --prompt 'And God said'\n"
+                                         "  mahia generate --checkpoint runs/demo --prompt 'And' --temperature 0");
+  command->add_option("--checkpoint", o->checkpoint, "a checkpoint, or a run's folder: its latest one")->required();
+  command->add_option("--prompt", o->prompt, "the text to continue")->required();
+  command->add_option("--tokens", o->options.tokens, "bytes to add")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--temperature", o->options.temperature, "0: always the most likely byte")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--top-k", o->options.top_k, "draw from the k most likely bytes; 0: from all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--seed", o->options.seed, "same seed, same text")->capture_default_str();
+  command->add_option("--threads", o->threads, "worker threads")->check(CLI::PositiveNumber);
+  command->callback([o, &status] { status = generate_text(*o); });
+}
+
+}  // namespace mahia::train

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "autograd/grad_mode.hpp"
+#include "core/parallel.hpp"
+#include "core/random.hpp"
+#include "core/runtime.hpp"
+#include "train/data/text.hpp"
+#include "train/main_commands.hpp"
+#include "train/progress.hpp"
+#include "train/trainer.hpp"
+
+namespace mahia::train {
+namespace {
+
+struct Options {
+  std::string config, out;
+  std::vector<std::string> assignments;
+  bool resume = false, print_config = false, json = false;
+  int64_t seed = -1;
+  int threads = 0;
+  std::string device;
+};
+
+std::unique_ptr<Optimizer> build_optimizer(const RunConfig& c, const nn::Module& model) {
+  const std::vector<ParameterRule> rules = default_rules(c.filter_lr_scale);
+  if (c.optimizer == "sgd") {
+    return std::make_unique<Sgd>(model, SgdOptions{.momentum = c.momentum, .weight_decay = c.weight_decay}, rules);
+  }
+  return std::make_unique<AdamW>(
+      model, AdamWOptions{.beta1 = c.beta1, .beta2 = c.beta2, .eps = c.eps, .weight_decay = c.weight_decay}, rules);
+}
+
+TrainerOptions trainer_options(const RunConfig& c, const Options& o, const ByteText& text) {
+  TrainerOptions t;
+  t.steps = c.steps;
+  t.max_minutes = c.max_minutes;
+  t.micro_batches = c.micro_batches;
+  t.max_grad_norm = c.max_grad_norm;
+  t.schedules = {.lr = c.lr, .aux = c.aux};
+  t.out = o.out;
+  t.resume = o.resume;
+  t.log_every = c.log_every;
+  t.held_out = held_out_batches(text, c.batch_size, c.sequence_length, c.evaluate_batches);
+  t.evaluate_every = c.evaluate_every;
+  t.evaluate_at_start = true;
+  t.checkpoint_every = c.checkpoint_every;
+  t.keep_checkpoints = c.keep_checkpoints;
+  t.notes = {{"config", to_toml(c)}};
+  return t;
+}
+
+void write_config(const RunConfig& c, const std::string& out) {
+  std::filesystem::create_directories(out);
+  std::ofstream file(out + "/config.toml");
+  file << to_toml(c);
+  check<IoError>(file.good(), out, "/config.toml: cannot be written");
+}
+
+void print_result(const TrainingResult& r, const std::string& out, bool json) {
+  const double bits = r.held_out ? r.held_out->bits_per_byte : 0;
+  if (json) {
+    std::printf("{\"step\": %lld, \"bits_per_byte\": %.6f}\n", static_cast<long long>(r.step), bits);
+  } else {
+    std::printf("step %lld, held out %.4f bits per byte; run in %s\n", static_cast<long long>(r.step), bits,
+                out.c_str());
+  }
+}
+
+int run(const Options& o) {
+  const Environment environment = read_environment();
+  RunConfig c = read_config(o.config, o.assignments);
+  if (environment.seed >= 0) c.seed = environment.seed;
+  if (o.seed >= 0) c.seed = o.seed;
+  if (o.print_config) {
+    std::fputs(to_toml(c).c_str(), stdout);
+    return 0;
+  }
+  if (o.threads > 0) set_num_threads(o.threads);
+  const Device device = parse_device(o.device.empty() ? environment.device : o.device);
+  runtime(device.type);  // throws when this build has no such device
+  manual_seed(static_cast<uint64_t>(c.seed));
+  const auto text = std::make_shared<const ByteText>(c.text, c.held_out);
+  const auto model = build_model(c);
+  model->to(device);
+  const auto optimizer = build_optimizer(c, *model);
+  const auto data = std::make_shared<TextBatches>(text, c.batch_size, c.sequence_length, static_cast<uint64_t>(c.seed));
+  ProgressLine line;
+  TrainerOptions options = trainer_options(c, o, *text);
+  options.on_step = [&](const Progress& p) { line.show(p); };
+  if (!o.out.empty()) write_config(c, o.out);
+  std::fprintf(stderr, "%lld parameters, %d threads, %s\n", static_cast<long long>(model->num_parameters()),
+               num_threads(), message(device).c_str());
+  const CheckFinite checking(environment.check_nan);
+  const TrainingResult result = Trainer(*model, *optimizer, data, options).run();
+  print_result(result, o.out, o.json);
+  return result.reason == StopReason::interrupted ? 128 + result.signal : 0;
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, int& status) {
+  const auto o = std::make_shared<Options>();
+  CLI::App* command =
+      app.add_subcommand("train",
+                         "Train a language model on a text.\n\n"
+                         "  mahia train --config train/configs/kjv_demo.toml --out runs/demo\n"
+                         "  mahia train --config train/configs/kjv_demo.toml --set train.steps=2000 --set "
+                         "train.lr.peak=0.002 --out runs/a\n"
+                         "  mahia train --config train/configs/kjv_demo.toml --out runs/demo --resume\n\n"
+                         "Writes config.toml, metrics.jsonl and checkpoints/ into the run's folder. SIGINT and SIGTERM "
+                         "finish the step, save\n"
+                         "and exit with 130 or 143.");
+  command->add_option("--config", o->config, "TOML file with the settings; --print-config shows them all");
+  command->add_option("--set", o->assignments, "SECTION.KEY=VALUE, stronger than the file; may be repeated")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->add_option("--out", o->out, "folder of the run");
+  command->add_flag("--resume", o->resume, "go on from the latest checkpoint in --out, if there is one");
+  command->add_option("--seed", o->seed, "stronger than the file and MAHIA_SEED")->check(CLI::NonNegativeNumber);
+  command->add_option("--threads", o->threads, "worker threads, stronger than MAHIA_NUM_THREADS")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--device", o->device, "cpu, or cuda in a build that has it");
+  command->add_flag("--print-config", o->print_config, "print the complete settings as TOML and stop");
+  command->add_flag("--json", o->json, "print the result as JSON");
+  command->callback([o, &status, command] {
+    if (o->config.empty() && !o->print_config) throw CLI::RequiredError("--config");
+    if (o->out.empty() && !o->print_config) throw CLI::RequiredError("--out");
+    status = run(*o);
+  });
+}
+
+}  // namespace mahia::train
