@@ -40,7 +40,8 @@ bool is_layer(const std::string& folder) {
 
 // Installed for users: the headers of the layers and the harness of perf.
 bool is_public_header(const SourceFile& file) {
-  return file.is_header() && (is_layer(file.folder) || file.path == "perf/harness.hpp");
+  const bool of_program = file.path.starts_with("train/main_");
+  return file.is_header() && !of_program && (is_layer(file.folder) || file.path == "perf/harness.hpp");
 }
 
 struct Include {

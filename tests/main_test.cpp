@@ -4,11 +4,15 @@
 #include <boost/test/unit_test.hpp>
 #include <iostream>
 
+#include "core/random.hpp"
+
 namespace {
 
-// After a failing case: the line that runs it again.
-class RerunHint : public boost::unit_test::test_observer {
+// Before each case: the same random numbers, whichever cases ran before. After a failing one: the line that runs it
+// again.
+class EachCase : public boost::unit_test::test_observer {
  public:
+  void test_unit_start(const boost::unit_test::test_unit&) override { mahia::manual_seed(0); }
   void test_unit_finish(const boost::unit_test::test_unit& unit, unsigned long) override {
     using namespace boost::unit_test;
     if (unit.p_type != TUT_CASE || results_collector.results(unit.p_id).passed()) return;
@@ -18,13 +22,13 @@ class RerunHint : public boost::unit_test::test_observer {
 };
 
 // Stays registered: the framework destroys this object while it walks its observers.
-struct WithHint {
-  WithHint() {
-    static RerunHint hint;
-    boost::unit_test::framework::register_observer(hint);
+struct WithEachCase {
+  WithEachCase() {
+    static EachCase each;
+    boost::unit_test::framework::register_observer(each);
   }
 };
 
-BOOST_TEST_GLOBAL_CONFIGURATION(WithHint);
+BOOST_TEST_GLOBAL_CONFIGURATION(WithEachCase);
 
 }  // namespace

@@ -5,6 +5,7 @@
 set(alone "")
 foreach(layer core autograd ops nn train)
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/${layer}/*.hpp)
+  list(FILTER headers EXCLUDE REGEX "^train/main_")
   foreach(header ${headers})
     set(path ${CMAKE_BINARY_DIR}/headers_alone/${header}.cpp)
     file(CONFIGURE OUTPUT ${path} CONTENT "#include \"${PROJECT_SOURCE_DIR}/${header}\"\n" @ONLY)

@@ -4,8 +4,8 @@
 #include <memory>
 #include <string>
 
-#include "../nn/models/hyena_moe_lm.hpp"
-#include "config.hpp"
+#include "nn/models/hyena_moe_lm.hpp"
+#include "train/config.hpp"
 
 namespace CLI {
 class App;
