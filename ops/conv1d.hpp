@@ -5,6 +5,7 @@
 
 #include "../core/kernel.hpp"
 #include "../core/tensor.hpp"
+#include "signal.hpp"
 
 namespace mahia {
 
@@ -29,11 +30,20 @@ namespace kernels {
 // y[b, c, t] = bias[c] + sum_k weight[c, k] x[b, c, t + k dilation - left], x zero outside [0, T). x (B, C, T) and
 // y (B, C, T') with time contiguous; weight (C, K) and bias contiguous, in the dtype that is computed in.
 inline constinit Kernel<void(ConstView x, ConstView weight, ConstView bias, View y, int64_t left, int64_t dilation)>
-    depthwise_conv1d{"depthwise_conv1d"};
+    depthwise_conv1d{
+        "depthwise_conv1d", [](const ConstView& x, const ConstView& weight, const ConstView& bias, const View& y,
+                               const int64_t&, const int64_t&) {
+          return Cost{bytes_of({&x, &weight, &bias, &y}), 2 * static_cast<double>(y.numel() * weight.size(1))};
+        }};
 // All gradients in one pass over x and dy; absent ones are not computed.
 inline constinit Kernel<void(ConstView x, ConstView weight, ConstView dy, View dx, View dweight, View dbias,
                              int64_t left, int64_t dilation)>
-    depthwise_conv1d_grad{"depthwise_conv1d_grad"};
+    depthwise_conv1d_grad{"depthwise_conv1d_grad",
+                          [](const ConstView& x, const ConstView& weight, const ConstView& dy, const View& dx,
+                             const View& dweight, const View& dbias, const int64_t&, const int64_t&) {
+                            return Cost{bytes_of({&x, &weight, &dy, &dx, &dweight, &dbias}),
+                                        4 * static_cast<double>(dy.numel() * weight.size(1))};
+                          }};
 }  // namespace kernels
 
 }  // namespace mahia

@@ -3,6 +3,7 @@
 
 #include "../core/kernel.hpp"
 #include "../core/tensor.hpp"
+#include "signal.hpp"
 
 namespace mahia {
 
@@ -25,11 +26,15 @@ struct FftWeights {
 };
 
 namespace kernels {
+// A real transform is half a complex one.
+inline Cost cost_of_real_fft(const ConstView& x, const View& y, const int64_t& n, const FftWeights&) {
+  return {bytes_of({&x, &y}), fft_flops(x.size(0), n) / 2};
+}
 // Each other's transpose for the same n and weights w; x and y contiguous; what n leaves over of y becomes zero.
 // x (rows, T) -> y (rows, M, 2): y[k] = w[k] sum_t x[t] exp(-2 pi i k t / n).
-inline constinit Kernel<void(ConstView x, View y, int64_t n, FftWeights)> rfft{"rfft"};
+inline constinit Kernel<void(ConstView x, View y, int64_t n, FftWeights)> rfft{"rfft", cost_of_real_fft};
 // x (rows, M, 2) -> y (rows, T): y[t] = Re sum_k w[k] x[k] exp(2 pi i k t / n), k = 0 ... n/2.
-inline constinit Kernel<void(ConstView x, View y, int64_t n, FftWeights)> irfft{"irfft"};
+inline constinit Kernel<void(ConstView x, View y, int64_t n, FftWeights)> irfft{"irfft", cost_of_real_fft};
 }  // namespace kernels
 
 }  // namespace mahia

@@ -3,6 +3,7 @@
 
 #include "../core/kernel.hpp"
 #include "../core/tensor.hpp"
+#include "signal.hpp"
 
 namespace mahia {
 
@@ -26,10 +27,14 @@ namespace kernels {
 // the first K' taps' gradients, for any K' >= 1; that of skip is dh[:, 0].
 inline constinit Kernel<void(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after,
                              View y, View ungated)>
-    long_conv{"long_conv"};
+    long_conv{"long_conv", [](const ConstView& u, const auto&... others) {
+                return Cost{bytes_of({&u, &others...}), fft_flops((2 * u.size(0) + 1) * u.size(1), u.size(2))};
+              }};
 inline constinit Kernel<void(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after,
                              ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after)>
-    long_conv_grad{"long_conv_grad"};
+    long_conv_grad{"long_conv_grad", [](const ConstView& u, const auto&... others) {
+                     return Cost{bytes_of({&u, &others...}), fft_flops((3 * u.size(0) + 2) * u.size(1), u.size(2))};
+                   }};
 }  // namespace kernels
 
 }  // namespace mahia

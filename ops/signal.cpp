@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/signal.hpp"
 
+#include <cmath>
+
 #include "core/copy.hpp"
 #include "core/factory.hpp"
 #include "ops/shape.hpp"
@@ -25,6 +27,18 @@ void check_filter_dtype(const char* op, const Tensor& signal, const Tensor& filt
       !filter || filter.dtype() == signal.dtype() || (filter.dtype() == DType::f32 && signal.dtype() == DType::bf16);
   check<DTypeError>(fits, op, ": a filter has the signal's dtype, or f32 beside bf16: signal ", signal, ", filter ",
                     filter);
+}
+
+double bytes_of(std::initializer_list<const ConstView*> views) {
+  double bytes = 0;
+  for (const ConstView* view : views) {
+    if (view->defined()) bytes += static_cast<double>(view->numel()) * static_cast<double>(size_of(view->dtype()));
+  }
+  return bytes;
+}
+
+double fft_flops(int64_t count, int64_t n) {
+  return 5 * static_cast<double>(count) * static_cast<double>(n) * std::log2(static_cast<double>(n));
 }
 
 }  // namespace mahia

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <initializer_list>
+
 #include "../core/tensor.hpp"
 
 namespace mahia {
@@ -20,5 +22,10 @@ Tensor widened_filter(const Tensor& filter, DType dtype);
 
 // Throws DTypeError unless the filter has the signal's dtype, or is f32 beside bf16. Undefined is allowed.
 void check_filter_dtype(const char* op, const Tensor& signal, const Tensor& filter);
+
+// For cost functions: the bytes of the views that are there, each moved once, and the operations of `count` complex
+// transforms of length n at 5 n log2 n.
+double bytes_of(std::initializer_list<const ConstView*> views);
+double fft_flops(int64_t count, int64_t n);
 
 }  // namespace mahia

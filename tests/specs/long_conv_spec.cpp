@@ -248,6 +248,17 @@ BOOST_AUTO_TEST_CASE(the_gradient_of_skip_needs_none_of_the_filter) {
   check_close(x[2].grad(), expected, {1e-12, 1e-12});
 }
 
+BOOST_AUTO_TEST_CASE(counts_its_bytes_and_operations) {
+  const Tensors x = random_operands({2, 3, 64});
+  count_costs(true);
+  const Counters before = counters();
+  call(x, none);
+  const Counters after = counters();
+  count_costs(false);
+  BOOST_TEST(after.bytes - before.bytes >= (2 * 2 * 3 + 3) * 64 * 4.0);  // u, y and h
+  BOOST_TEST(after.flops - before.flops == (2 * 2 + 1) * 3 * 5 * 64 * 6.0);
+}
+
 BOOST_AUTO_TEST_CASE(keeps_the_error_that_is_promised) {
   for (const int64_t n : {1, 2, 3, 63, 64, 65, 100, 320, 1000, 1500, 2048, 2880}) check_length(n);
 }
