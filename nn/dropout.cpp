@@ -5,12 +5,10 @@
 
 namespace mahia::nn {
 
-Dropout::Dropout(double p) : p_(p), key_(key("dropout")) {
-  check<ValueError>(p >= 0 && p <= 1, "Dropout: p is ", p, ", must be in [0, 1]");
-}
+Dropout::Dropout(double p) : p_(p) { check<ValueError>(p >= 0 && p <= 1, "Dropout: p is ", p, ", must be in [0, 1]"); }
 
 Tensor Dropout::operator()(const Tensor& x) const {
-  return training() && p_ > 0 ? dropout(x, p_, next_random_call(key_)) : x;
+  return training() && p_ > 0 ? dropout(x, p_, next_random_call(key("dropout"))) : x;
 }
 
 std::string Dropout::summary() const { return message("p ", p_); }

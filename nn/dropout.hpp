@@ -15,7 +15,6 @@ class Dropout : public Module {
 
  private:
   double p_;
-  uint64_t key_;
 };
 
 }  // namespace mahia::nn

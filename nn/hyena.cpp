@@ -28,8 +28,8 @@ HyenaOperator::HyenaOperator(const HyenaConfig& c)
       dropout_(add<Dropout>("dropout", c.dropout)) {}
 
 Tensor HyenaOperator::operator()(const Tensor& u) const {
-  check<ShapeError>(u.rank() == 3 && u.size(2) == config_.width, "HyenaOperator: needs (B, T, ", config_.width,
-                    "), got ", u);
+  check<ShapeError>(u.rank() == 3 && u.size(1) >= 1 && u.size(2) == config_.width, "HyenaOperator: needs (B, T, ",
+                    config_.width, ") with T >= 1, got ", u);
   const int64_t order = config_.order, time = u.size(1);
   const Tensor z = transpose(in_proj_.to_channels(u), 0, 1);    // (B, (N+1) D, T), channel-first in memory
   const Tensors parts = chunk(short_filter_(z), order + 1, 1);  // x^0 .. x^{N-1}, v: (B, D, T) each

@@ -23,7 +23,7 @@ struct HyenaConfig {
 class HyenaOperator : public Module {
  public:
   explicit HyenaOperator(const HyenaConfig& c);
-  Tensor operator()(const Tensor& u) const;  // (B, T, D) -> (B, T, D), T <= l_max
+  Tensor operator()(const Tensor& u) const;  // (B, T, D) -> (B, T, D), 1 <= T <= l_max
   std::string summary() const override;
 
  private:

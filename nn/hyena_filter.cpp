@@ -32,6 +32,16 @@ Tensor position_features(const HyenaFilterConfig& c) {
   return Tensor::from(z, {1, c.l_max, c.embedding});
 }
 
+const HyenaFilterConfig& checked(const HyenaFilterConfig& c) {
+  check<ValueError>(c.l_max >= 1 && c.channels >= 1 && c.hidden >= 1 && c.inner_layers >= 0, "HyenaFilter: l_max ",
+                    c.l_max, ", channels ", c.channels, ", hidden ", c.hidden, " must be at least 1 and inner_layers ",
+                    c.inner_layers, " at least 0");
+  check<ValueError>(c.order >= 2, "HyenaFilter: order is ", c.order, ", must be at least 2");
+  check<ValueError>(c.embedding >= 3 && c.embedding % 2 == 1, "HyenaFilter: embedding is ", c.embedding,
+                    ", must be odd and at least 3");
+  return c;
+}
+
 }  // namespace
 
 Sin::Sin(int64_t width, double frequency) : freq_(parameter("freq", full({1, width}, frequency))) {}
@@ -49,16 +59,11 @@ ExponentialModulation::ExponentialModulation(const HyenaFilterConfig& c) {
 }
 
 HyenaFilter::HyenaFilter(const HyenaFilterConfig& c)
-    : config_(c),
+    : config_(checked(c)),
       bias_(parameter("bias", init::normal({c.channels * (c.order - 1)}, 1, init_call("bias")))),
       pos_emb_(add<PositionalEmbedding>("pos_emb", c)),
       implicit_filter_(add<Sequential>("implicit_filter")),
       modulation_(add<ExponentialModulation>("modulation", c)) {
-  check<ValueError>(c.l_max >= 1 && c.channels >= 1 && c.hidden >= 1 && c.inner_layers >= 0, "HyenaFilter: l_max ",
-                    c.l_max, ", channels ", c.channels, ", hidden ", c.hidden, " must be at least 1");
-  check<ValueError>(c.order >= 2, "HyenaFilter: order is ", c.order, ", must be at least 2");
-  check<ValueError>(c.embedding >= 3 && c.embedding % 2 == 1, "HyenaFilter: embedding is ", c.embedding,
-                    ", must be odd and at least 3");
   implicit_filter_.append<Linear>(c.embedding, c.hidden);
   Sin& sine = implicit_filter_.append<Sin>(c.hidden, c.sine_frequency);
   for (int64_t i = 0; i < c.inner_layers; ++i) {

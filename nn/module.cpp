@@ -145,7 +145,8 @@ void Module::load_state_dict(const NamedTensors& state, bool strict) {
       return;
     }
     const Tensor& value = found->second;
-    if (value.shape() != e.tensor.shape() || is_floating_point(value.dtype()) != is_floating_point(e.tensor.dtype())) {
+    if (!value.defined() || value.shape() != e.tensor.shape() ||
+        is_floating_point(value.dtype()) != is_floating_point(e.tensor.dtype())) {
       report(message(name, ": the model has ", e.tensor, ", the file has ", value));
     }
     copies.emplace_back(value, e.tensor);

@@ -42,7 +42,8 @@ class Module {
 
   // Replaces storage inside the existing tensors, so that references, ties and optimizers stay valid.
   void to(Device device);
-  void to(DType dtype, const std::function<bool(const std::string& name)>& keep_f32);
+  // The floating tensors in another dtype; for bf16, those whose name keep_f32 accepts stay or become f32.
+  void to(DType dtype, const std::function<bool(const std::string& name)>& keep_f32 = {});
 
   // Where this module stands in the model: "layers.0.mixer"; empty for the root.
   const std::string& path() const { return path_; }

@@ -8,21 +8,32 @@
 #include "ops/norm.hpp"
 
 namespace mahia::nn {
+namespace {
+
+Shape checked(const char* layer, const char* what, int64_t size) {
+  check<ValueError>(size >= 1, layer, ": ", what, " is ", size, ", must be at least 1");
+  return {size};
+}
+
+}  // namespace
 
 LayerNorm::LayerNorm(int64_t width, double eps, bool bias) : eps_(eps) {
-  weight_ = parameter("weight", ones({width}));
+  weight_ = parameter("weight", ones(checked("LayerNorm", "width", width)));
   if (bias) bias_ = parameter("bias", zeros({width}));
 }
 
 Tensor LayerNorm::operator()(const Tensor& x) const { return layer_norm(x, weight_, bias_, eps_); }
 std::string LayerNorm::summary() const { return message(weight_.size(0)); }
 
-RMSNorm::RMSNorm(int64_t width, double eps) : eps_(eps) { weight_ = parameter("weight", ones({width})); }
+RMSNorm::RMSNorm(int64_t width, double eps) : eps_(eps) {
+  weight_ = parameter("weight", ones(checked("RMSNorm", "width", width)));
+}
+
 Tensor RMSNorm::operator()(const Tensor& x) const { return rms_norm(x, weight_, eps_); }
 std::string RMSNorm::summary() const { return message(weight_.size(0)); }
 
 BatchNorm1d::BatchNorm1d(int64_t channels, double eps, double momentum) : eps_(eps), momentum_(momentum) {
-  weight_ = parameter("weight", ones({channels}));
+  weight_ = parameter("weight", ones(checked("BatchNorm1d", "channels", channels)));
   bias_ = parameter("bias", zeros({channels}));
   running_mean_ = buffer("running_mean", zeros({channels}));
   running_var_ = buffer("running_var", ones({channels}));

@@ -17,10 +17,10 @@ class LayerNorm : public Module {
   double eps_;
 };
 
-// Over the last axis: x / sqrt(mean(x^2) + eps) * weight.
+// Over the last axis: x / sqrt(mean(x^2) + eps) * weight; eps is the distance from 1 to the next f32, as in PyTorch.
 class RMSNorm : public Module {
  public:
-  explicit RMSNorm(int64_t width, double eps = 1e-5);
+  explicit RMSNorm(int64_t width, double eps = 0x1p-23);
   Tensor operator()(const Tensor& x) const;
   std::string summary() const override;
 
