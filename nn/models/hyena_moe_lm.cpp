@@ -65,6 +65,7 @@ HyenaMoeLM::HyenaMoeLM(const HyenaMoeLMConfig& c)
   check<ValueError>(c.layers >= 0, "HyenaMoeLM: layers is ", c.layers, ", must not be negative");
   for (int64_t i = 0; i < c.layers; ++i) layers_.append(c);
   head_ = add<Head>("head", c, embedding_.weight()).weight;
+  if (c.initial_weights == InitialWeights::gpt2) init::gpt2(*this, c.layers);
 }
 
 Tensor HyenaMoeLM::features(const Tensor& tokens, std::vector<MoeOutput>* layers) const {
@@ -81,6 +82,8 @@ Tensor HyenaMoeLM::features(const Tensor& tokens, std::vector<MoeOutput>* layers
 Tensor HyenaMoeLM::operator()(const Tensor& tokens) const { return linear(features(tokens), head_); }
 
 Tensor HyenaMoeLM::last_logits(const Tensor& tokens) const {
+  check<ShapeError>(tokens.rank() == 2 && tokens.size(1) >= 1,
+                    "HyenaMoeLM: last_logits needs tokens (B, T) with T >= 1, got ", tokens);
   const Tensor x = features(tokens);
   return linear(contiguous(select(x, 1, x.size(1) - 1)), head_);
 }
@@ -97,7 +100,7 @@ LossOutput HyenaMoeLM::loss(const Tensor& tokens, const Tensor& targets) const {
   const double share = 1.0 / static_cast<double>(std::max<int64_t>(1, config_.layers));
   for (MoeOutput& layer : layers) {
     out.aux = out.aux + layer.aux * share;
-    if (config_.z_loss > 0) out.loss = out.loss + layer.z_loss * (config_.z_loss * share);
+    if (training() && config_.z_loss > 0) out.loss = out.loss + layer.z_loss * (config_.z_loss * share);
     out.stats.push_back(std::move(layer.stats));
   }
   return out;

@@ -8,6 +8,11 @@
 
 namespace mahia::nn::models {
 
+enum class InitialWeights : uint8_t {
+  pytorch,  // each layer's own, as its class says
+  gpt2,     // linear maps and embedding N(0, 0.02^2), maps into the residual stream less: see init::gpt2
+};
+
 struct HyenaMoeLMConfig {
   int64_t vocab = 256;            // V; bytes by default
   int64_t width = 128;            // D
@@ -24,11 +29,12 @@ struct HyenaMoeLMConfig {
   double z_loss = 0;      // coefficient of the router's z-loss, part of `loss`
   double dropout = 0;     // after the embedding and inside the Hyena operator
   bool tie_head = false;  // the output head shares the embedding's weight
+  InitialWeights initial_weights = InitialWeights::gpt2;
 };
 
 // What training needs from a batch.
 struct LossOutput {
-  Tensor loss;                  // []: cross entropy in nats, plus the z-loss if wanted
+  Tensor loss;                  // []: cross entropy in nats; while training, plus the z-loss if wanted
   Tensor aux;                   // []: mean over the layers of their Switch losses; the trainer's schedule weights it
   std::vector<MoeStats> stats;  // per layer
 };
