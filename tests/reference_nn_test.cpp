@@ -1,82 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // Modules against the values that PyTorch computed once (docs/fixtures.md).
 #include <boost/test/unit_test.hpp>
-#include <cmath>
-#include <fstream>
-#include <map>
-#include <sstream>
 
 #include "autograd/backward.hpp"
-#include "core/copy.hpp"
 #include "nn/models/hyena_moe_lm.hpp"
 #include "ops/binary.hpp"
-#include "ops/reduce.hpp"
-#include "ops/shape.hpp"
-#include "tests/support/op_spec.hpp"
-#include "train/safetensors.hpp"
+#include "tests/support/fixture.hpp"
 
 namespace mahia::nn {
 namespace {
 
-using tests::check_close;
-using tests::to_array;
-
-struct Fixture {
-  explicit Fixture(const std::string& name) {
-    for (auto& [key, value] :
-         train::load_safetensors(std::string(MAHIA_SOURCE_DIR) + "/tests/fixtures/" + name + ".safetensors").tensors) {
-      values.emplace(key, value);
-    }
-  }
-  Tensor operator[](const std::string& key) const {
-    const auto found = values.find(key);
-    BOOST_REQUIRE_MESSAGE(found != values.end(), "no " << key << " in the fixture");
-    return found->second;
-  }
-  bool has(const std::string& key) const { return values.contains(key); }
-  NamedTensors state() const {
-    NamedTensors out;
-    for (const auto& [key, value] : values) {
-      if (key.starts_with("state.")) out.emplace_back(key.substr(6), value);
-    }
-    return out;
-  }
-  std::map<std::string, Tensor> values;
-};
-
-// Every name of the module's state, as the names file lists it.
-void check_names(const Module& module, const std::string& name) {
-  std::ifstream file(std::string(MAHIA_SOURCE_DIR) + "/tests/fixtures/" + name + ".names.txt");
-  std::string line;
-  BOOST_REQUIRE(std::getline(file, line));
-  BOOST_TEST(line == "# " + std::to_string(module.num_parameters()) + " parameters");
-  std::map<std::string, std::string> listed, ours;
-  while (std::getline(file, line))
-    listed[line.substr(0, line.find(' '))] = line.substr(line.find('['), line.find(']') + 1 - line.find('['));
-  for (const auto& [key, value] : module.state_dict()) ours[key] = message(value.shape());
-  BOOST_TEST(ours.size() == listed.size());
-  for (const auto& [key, shape] : listed)
-    BOOST_TEST(ours[key] == shape, key << " " << ours[key] << ", PyTorch has " << shape);
-}
-
-// Norm-wise: |a - b| <= tolerance * largest |b|. Filters at high frequencies amplify single elements.
-void check_near(const Tensor& actual, const Tensor& expected, double tolerance, const std::string& what) {
-  BOOST_TEST_REQUIRE(actual.defined(), what << " is missing");
-  BOOST_TEST_REQUIRE(actual.shape() == expected.shape(), what);
-  const auto a = actual.to_vector<double>(), b = expected.to_vector<double>();
-  double worst = 0, largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    worst = std::max(worst, std::abs(a[i] - b[i]));
-    largest = std::max(largest, std::abs(b[i]));
-  }
-  BOOST_TEST(worst <= tolerance * std::max(largest, 1e-6), what << " is off by " << worst << " of " << largest);
-}
-
-void check_gradients(const Module& module, const Fixture& f, const std::string& prefix, double tolerance) {
-  for (const auto& [name, parameter] : module.named_parameters()) {
-    if (f.has(prefix + name)) check_near(parameter.grad(), f[prefix + name], tolerance, "gradient of " + name);
-  }
-}
+using tests::check_gradients;
+using tests::check_names;
+using tests::check_near;
+using tests::Fixture;
 
 BOOST_AUTO_TEST_SUITE(reference_nn)
 
