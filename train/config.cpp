@@ -94,6 +94,8 @@ void finish(RunConfig& c) {
   c.model.l_max = c.sequence_length;
   c.model.expert = c.expert == "swiglu" ? nn::ExpertKind::swiglu : nn::ExpertKind::gelu;
   c.model.router = c.router == "post_softmax" ? nn::RouterKind::post_softmax : nn::RouterKind::pre_softmax;
+  check<ValueError>(c.model.top_k <= c.model.experts, "model.top_k is ", c.model.top_k, ", more than the ",
+                    c.model.experts, " of model.experts");
   check<ValueError>(c.model.filter.embedding % 2 == 1, "model.filter_embedding is ", c.model.filter.embedding,
                     ", must be odd");
 }

@@ -14,6 +14,14 @@ int main(int argc, char** argv) {
       "  mahia generate --checkpoint runs/demo --prompt 'In the beginning' --tokens 200\n"
       "  mahia plot runs/demo\n\n"
       "Results go to standard output, talk to standard error. `mahia COMMAND --help` explains a command.");
+  app.name("mahia");
+  app.footer(
+      "\nThe command line wins over the environment, that over the configuration file:\n"
+      "  MAHIA_NUM_THREADS=N    worker threads            MAHIA_DEVICE=cpu|cuda|cuda:N  where a model is trained\n"
+      "  MAHIA_SEED=N           seed of all numbers       MAHIA_LOG=error|warning|info  how much is said\n"
+      "  MAHIA_CHECK_NAN=1      stop at the first NaN     MAHIA_CPU_ISA=avx2|avx512     widest vectors of products\n"
+      "  MAHIA_SYNC=1           wait after each op        MAHIA_DETERMINISTIC=1         always so\n"
+      "\nExit codes: 0 done, 1 failed while running, 2 wrong usage, 130 and 143 stopped by SIGINT and SIGTERM.");
   app.set_version_flag("--version", std::string("mahia ") + MAHIA_VERSION);
   app.require_subcommand(1);
   int status = 0;
@@ -27,6 +35,9 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : mahia::train::exit_usage;
+  } catch (const mahia::train::UsageError& error) {
+    std::fprintf(stderr, "mahia: %s\n", error.what());
+    return mahia::train::exit_usage;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "mahia: %s\n", error.what());
     return mahia::train::exit_error;

@@ -13,8 +13,13 @@ class App;
 
 namespace mahia::train {
 
-// Exit codes of the program besides 0.
+// Exit codes of the program besides 0; a run that a signal ended gives 128 + signal.
 inline constexpr int exit_error = 1, exit_usage = 2;
+
+// A wrong command line, configuration or environment. It ends with exit_usage, every other Error with exit_error.
+struct UsageError : Error {
+  using Error::Error;
+};
 
 // Each adds one command with its options to the program; `status` is what the process exits with.
 void add_train(CLI::App& app, int& status);
@@ -24,12 +29,13 @@ void add_plot(CLI::App& app, int& status);
 void add_inspect(CLI::App& app, int& status);
 void add_info(CLI::App& app, int& status);
 
-// Reads the MAHIA_ variables: a bad value throws ValueError naming variable, value and what is allowed; an unknown one
+// Reads the MAHIA_ variables: a bad value throws UsageError naming variable, value and what is allowed; an unknown one
 // is a warning on standard error. The command line is applied later and wins.
 struct Environment {
   std::string device = "cpu";
   int64_t seed = -1;  // -1: not set
   bool check_nan = false;
+  bool quiet = false;  // MAHIA_LOG=error or warning: no progress
 };
 Environment read_environment();
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <algorithm>
-#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <regex>
 #include <vector>
 
-#include "core/device.hpp"
 #include "train/main_commands.hpp"
 
 extern char** environ;
@@ -14,24 +13,23 @@ extern char** environ;
 namespace mahia::train {
 namespace {
 
-// The variables and, where they are few, the allowed values.
 struct Variable {
   const char* name;
-  std::vector<std::string> allowed;
+  const char* allowed;  // in words
+  const char* pattern;  // the same as a regular expression
 };
 
-const std::vector<Variable>& variables() {
-  static const std::vector<Variable> known = {{"MAHIA_NUM_THREADS", {}},
-                                              {"MAHIA_DEVICE", {}},
-                                              {"MAHIA_SEED", {}},
-                                              {"MAHIA_DETERMINISTIC", {"1"}},
-                                              {"MAHIA_LOG", {"error", "warning", "info", "debug"}},
-                                              {"MAHIA_CHECK_NAN", {"0", "1"}},
-                                              {"MAHIA_SYNC", {"0", "1"}},
-                                              {"MAHIA_CPU_ISA", {"avx2", "avx512"}},
-                                              {"MAHIA_BENCH_CASE", {}}};
-  return known;
-}
+constexpr Variable variables[] = {
+    {"MAHIA_NUM_THREADS", "a whole number from 1 to 9999", "[1-9][0-9]{0,3}"},
+    {"MAHIA_DEVICE", "cpu, cuda or cuda:N", "cpu|cuda(:[0-9]{1,3})?"},
+    {"MAHIA_SEED", "a whole number from 0 to 999999999999999", "[0-9]{1,15}"},
+    {"MAHIA_DETERMINISTIC", "1: mahia is always deterministic", "1"},
+    {"MAHIA_LOG", "error, warning or info", "error|warning|info"},
+    {"MAHIA_CHECK_NAN", "0 or 1", "[01]"},
+    {"MAHIA_SYNC", "0 or 1", "[01]"},
+    {"MAHIA_CPU_ISA", "avx2 or avx512", "avx2|avx512"},
+    {"MAHIA_BENCH_CASE", "any text", ".*"},
+};
 
 std::string value_of(const char* name) {
   const char* value = std::getenv(name);
@@ -40,16 +38,13 @@ std::string value_of(const char* name) {
 
 void check_allowed(const Variable& variable) {
   const std::string value = value_of(variable.name);
-  if (value.empty() || variable.allowed.empty()) return;
-  std::string list;
-  for (const std::string& allowed : variable.allowed) list += (list.empty() ? "" : ", ") + allowed;
-  const bool known = std::find(variable.allowed.begin(), variable.allowed.end(), value) != variable.allowed.end();
-  check<ValueError>(known, variable.name, ": `", value, "` is not one of ", list);
+  check<UsageError>(value.empty() || std::regex_match(value, std::regex(variable.pattern)), variable.name, " is `",
+                    value, "`; allowed: ", variable.allowed);
 }
 
 void warn_about_unknown() {
   std::vector<std::string> known;
-  for (const Variable& variable : variables()) known.emplace_back(variable.name);
+  for (const Variable& variable : variables) known.emplace_back(variable.name);
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string name(*entry, std::strcspn(*entry, "="));
     if (!name.starts_with("MAHIA_") || std::find(known.begin(), known.end(), name) != known.end()) continue;
@@ -61,19 +56,16 @@ void warn_about_unknown() {
 }  // namespace
 
 Environment read_environment() {
-  warn_about_unknown();
-  for (const Variable& variable : variables()) check_allowed(variable);
+  const std::string log = value_of("MAHIA_LOG");
+  if (log != "error") warn_about_unknown();
+  for (const Variable& variable : variables) check_allowed(variable);
   Environment e;
-  if (const std::string device = value_of("MAHIA_DEVICE"); !device.empty()) {
-    parse_device(device);
-    e.device = device;
-  }
-  if (const std::string seed = value_of("MAHIA_SEED"); !seed.empty()) {
-    const auto [end, status] = std::from_chars(seed.data(), seed.data() + seed.size(), e.seed);
-    check<ValueError>(status == std::errc{} && end == seed.data() + seed.size() && e.seed >= 0, "MAHIA_SEED: `", seed,
-                      "` is not a whole number >= 0");
-  }
+  if (const std::string device = value_of("MAHIA_DEVICE"); !device.empty()) e.device = device;
+  if (const std::string seed = value_of("MAHIA_SEED"); !seed.empty()) e.seed = std::stoll(seed);
   e.check_nan = value_of("MAHIA_CHECK_NAN") == "1";
+  e.quiet = log == "error" || log == "warning";
+  const std::string isa = value_of("MAHIA_CPU_ISA");
+  if (!isa.empty()) setenv("DNNL_MAX_CPU_ISA", isa == "avx2" ? "AVX2" : "AVX512_CORE", 1);
   return e;
 }
 

@@ -2,13 +2,14 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
+#include <nlohmann/json.hpp>
 #include <numbers>
 #include <sstream>
 
 #include "core/kernel.hpp"
 #include "core/parallel.hpp"
 #include "core/runtime.hpp"
+#include "train/file.hpp"
 #include "train/main_commands.hpp"
 #include "train/metrics.hpp"
 #include "train/plot.hpp"
@@ -16,14 +17,6 @@
 
 namespace mahia::train {
 namespace {
-
-void write_file(const std::string& path, const std::string& text) {
-  std::ofstream file(path);
-  file << text;
-  file.close();
-  check<IoError>(!file.fail(), path, ": cannot be written");
-  std::printf("%s\n", path.c_str());
-}
 
 std::vector<Reference> references_of(const RunConfig& c) {
   std::vector<Reference> references;
@@ -36,7 +29,7 @@ std::vector<Reference> references_of(const RunConfig& c) {
   return references;
 }
 
-int plot(const std::string& folder) {
+int plot(const std::string& folder, bool json) {
   const Metrics metrics = read_metrics(folder + "/metrics.jsonl");
   const bool has_config = std::filesystem::exists(folder + "/config.toml");
   const RunConfig config = has_config ? read_config(folder + "/config.toml") : RunConfig{};
@@ -53,8 +46,11 @@ int plot(const std::string& folder) {
   for (const HeldOutRecord& r : metrics.held_out) {
     loss.held_out.push_back({static_cast<double>(r.step), r.bits_per_byte});
   }
-  write_file(folder + "/loss.svg", loss_svg(loss));
-  write_file(folder + "/expert_load.svg", load_svg(load));
+  const std::vector<std::string> paths = {folder + "/loss.svg", folder + "/expert_load.svg"};
+  write_file(paths[0], loss_svg(loss));
+  write_file(paths[1], load_svg(load));
+  const std::string lines = paths[0] + "\n" + paths[1];
+  std::printf("%s\n", json ? nlohmann::json{{"files", paths}}.dump().c_str() : lines.c_str());
   return 0;
 }
 
@@ -63,11 +59,12 @@ int inspect(const std::string& path, bool json) {
   int64_t elements = 0;
   for (const auto& [name, tensor] : file.tensors) {
     elements += tensor.numel();
+    const std::string dtype = message(tensor.dtype());
     if (json) {
-      std::printf("{\"name\": \"%s\", \"dtype\": \"%s\", \"shape\": %s}\n", name.c_str(),
-                  message(tensor.dtype()).c_str(), message(tensor.shape()).c_str());
+      const std::vector<int64_t> shape(tensor.shape().begin(), tensor.shape().end());
+      std::printf("%s\n", nlohmann::ordered_json{{"name", name}, {"dtype", dtype}, {"shape", shape}}.dump().c_str());
     } else {
-      std::printf("%-60s %-5s %s\n", name.c_str(), message(tensor.dtype()).c_str(), message(tensor.shape()).c_str());
+      std::printf("%-60s %-5s %s\n", name.c_str(), dtype.c_str(), message(tensor.shape()).c_str());
     }
   }
   if (json) return 0;
@@ -99,7 +96,9 @@ void add_plot(CLI::App& app, int& status) {
                                          "Draw a run: loss.svg and expert_load.svg in its folder.\n\n"
                                          "  mahia plot runs/demo");
   command->add_option("run", *folder, "the run's folder, with metrics.jsonl")->required();
-  command->callback([folder, &status] { status = plot(*folder); });
+  const auto json = std::make_shared<bool>(false);
+  command->add_flag("--json", *json, "print the files' names as JSON");
+  command->callback([folder, json, &status] { status = plot(*folder, *json); });
 }
 
 void add_inspect(CLI::App& app, int& status) {

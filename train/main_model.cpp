@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <nlohmann/json.hpp>
 
 #include "core/parallel.hpp"
 #include "train/data/text.hpp"
@@ -21,8 +22,13 @@ std::unique_ptr<nn::models::HyenaMoeLM> build_model(const RunConfig& c) {
 }
 
 TrainedModel load_trained(const std::string& path) {
+  check<IoError>(!path.ends_with(".pt") && !path.ends_with(".pth"), path,
+                 ": files of torch.save can run code and are not read. Convert it once in Python:\n"
+                 "  import torch, safetensors.torch\n"
+                 "  safetensors.torch.save_file(torch.load(\"",
+                 path, "\", weights_only=True), \"model.safetensors\")");
   const std::string checkpoint = find_checkpoint(path);
-  check<IoError>(!checkpoint.empty(), path, ": no checkpoint here");
+  check<IoError>(!checkpoint.empty(), path, ": no checkpoint here; `mahia train --out ", path, "` writes one");
   const RunState state = read_run_state(checkpoint);
   const auto config = state.notes.find("config");
   check<IoError>(config != state.notes.end(), checkpoint, ": this checkpoint does not say how its model was built");
@@ -65,12 +71,18 @@ struct GenerateCommand {
   std::string checkpoint, prompt;
   GenerateOptions options;
   int threads = 0;
+  bool json = false;
 };
 
 int generate_text(const GenerateCommand& o) {
-  read_environment();
+  if (o.prompt.empty()) throw UsageError("--prompt is empty: the model needs a byte to go on from");
   if (o.threads > 0) set_num_threads(o.threads);
   const TrainedModel t = load_trained(o.checkpoint);
+  if (o.json) {
+    const nlohmann::ordered_json json = {{"prompt", o.prompt}, {"text", generate(*t.model, o.prompt, o.options)}};
+    std::printf("%s\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+    return 0;
+  }
   std::fputs(o.prompt.c_str(), stdout);
   generate(*t.model, o.prompt, o.options, [](char c) {
     std::fputc(c, stdout);
@@ -112,9 +124,16 @@ void add_generate(CLI::App& app, int& status) {
   command->add_option("--top-k", o->options.top_k, "draw from the k most likely bytes; 0: from all")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  command->add_option("--seed", o->options.seed, "same seed, same text")->capture_default_str();
+  const CLI::Option* seed = command->add_option("--seed", o->options.seed, "same seed, same text")
+                                ->capture_default_str()
+                                ->check(CLI::NonNegativeNumber);
   command->add_option("--threads", o->threads, "worker threads")->check(CLI::PositiveNumber);
-  command->callback([o, &status] { status = generate_text(*o); });
+  command->add_flag("--json", o->json, "print prompt and text as JSON");
+  command->callback([o, seed, &status] {
+    const Environment environment = read_environment();
+    if (seed->count() == 0 && environment.seed >= 0) o->options.seed = static_cast<uint64_t>(environment.seed);
+    status = generate_text(*o);
+  });
 }
 
 }  // namespace mahia::train

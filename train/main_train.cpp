@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
+#include <optional>
 
 #include "autograd/grad_mode.hpp"
 #include "core/parallel.hpp"
 #include "core/random.hpp"
 #include "core/runtime.hpp"
 #include "train/data/text.hpp"
+#include "train/file.hpp"
 #include "train/main_commands.hpp"
 #include "train/progress.hpp"
 #include "train/trainer.hpp"
@@ -53,28 +53,45 @@ TrainerOptions trainer_options(const RunConfig& c, const Options& o, const ByteT
   return t;
 }
 
-void write_config(const RunConfig& c, const std::string& out) {
-  std::filesystem::create_directories(out);
-  std::ofstream file(out + "/config.toml");
-  file << to_toml(c);
-  check<IoError>(file.good(), out, "/config.toml: cannot be written");
+// The command line over the environment over the file over the defaults.
+RunConfig effective_config(const Options& o, const Environment& environment) {
+  std::vector<std::string> assignments = o.assignments;
+  if (environment.seed >= 0) assignments.insert(assignments.begin(), message("train.seed=", environment.seed));
+  if (o.seed >= 0) assignments.push_back(message("train.seed=", o.seed));
+  try {
+    return read_config(o.config, assignments);
+  } catch (const ValueError& error) {
+    throw UsageError(error.what());
+  }
+}
+
+void write_config(const RunConfig& c, const Options& o) {
+  check<ValueError>(o.resume || find_checkpoint(o.out).empty(), o.out,
+                    ": a run is here already; go on with it (--resume) or choose another folder (--out)");
+  make_directories(o.out);
+  write_file(o.out + "/config.toml", to_toml(c));
 }
 
 void print_result(const TrainingResult& r, const std::string& out, bool json) {
-  const double bits = r.held_out ? r.held_out->bits_per_byte : 0;
+  const char* stopped = r.reason == StopReason::interrupted   ? "interrupted"
+                        : r.reason == StopReason::out_of_time ? "out of time"
+                                                              : "finished";
+  const std::vector<HeldOutRecord> held_out = read_metrics(out + "/metrics.jsonl").held_out;
+  const double start = held_out.empty() ? 0 : held_out.front().bits_per_byte;
+  const double bits = held_out.empty() ? 0 : held_out.back().bits_per_byte;
+  const auto step = static_cast<long long>(r.step);
   if (json) {
-    std::printf("{\"step\": %lld, \"bits_per_byte\": %.6f}\n", static_cast<long long>(r.step), bits);
+    std::printf("{\"step\": %lld, \"stopped\": \"%s\", \"bits_per_byte\": %.6f, \"start_bits_per_byte\": %.6f}\n", step,
+                stopped, bits, start);
   } else {
-    std::printf("step %lld, held out %.4f bits per byte; run in %s\n", static_cast<long long>(r.step), bits,
-                out.c_str());
+    std::printf("%s at step %lld, held out %.4f bits per byte (%.4f at the start); run in %s\n", stopped, step, bits,
+                start, out.c_str());
   }
 }
 
 int run(const Options& o) {
   const Environment environment = read_environment();
-  RunConfig c = read_config(o.config, o.assignments);
-  if (environment.seed >= 0) c.seed = environment.seed;
-  if (o.seed >= 0) c.seed = o.seed;
+  const RunConfig c = effective_config(o, environment);
   if (o.print_config) {
     std::fputs(to_toml(c).c_str(), stdout);
     return 0;
@@ -88,14 +105,18 @@ int run(const Options& o) {
   model->to(device);
   const auto optimizer = build_optimizer(c, *model);
   const auto data = std::make_shared<TextBatches>(text, c.batch_size, c.sequence_length, static_cast<uint64_t>(c.seed));
-  ProgressLine line;
   TrainerOptions options = trainer_options(c, o, *text);
-  options.on_step = [&](const Progress& p) { line.show(p); };
-  if (!o.out.empty()) write_config(c, o.out);
-  std::fprintf(stderr, "%lld parameters, %d threads, %s\n", static_cast<long long>(model->num_parameters()),
-               num_threads(), message(device).c_str());
+  write_config(c, o);
+  std::optional<ProgressLine> line;
+  if (!environment.quiet) {
+    line.emplace();
+    options.on_step = [&](const Progress& p) { line->show(p); };
+    std::fprintf(stderr, "%lld parameters, %d threads, %s\n", static_cast<long long>(model->num_parameters()),
+                 num_threads(), message(device).c_str());
+  }
   const CheckFinite checking(environment.check_nan);
   const TrainingResult result = Trainer(*model, *optimizer, data, options).run();
+  line.reset();
   print_result(result, o.out, o.json);
   return result.reason == StopReason::interrupted ? 128 + result.signal : 0;
 }

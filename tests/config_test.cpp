@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train/config.hpp"
+
+#include <boost/test/unit_test.hpp>
+
+#include "tests/support/op_spec.hpp"
+
+namespace mahia::train {
+namespace {
+
+using tests::check_throws;
+
+BOOST_AUTO_TEST_SUITE(run_config)
+
+BOOST_AUTO_TEST_CASE(what_is_printed_reads_back) {
+  const RunConfig config = parse_config(
+      "[model]\nwidth = 48\nrouter = \"post_softmax\"\n[train]\nsteps = 30\n[train.lr]\nschedule = \"milestones\"\n"
+      "milestones = [10, 20]\n[data]\ntext = 'a \"b\" c'\n",
+      "test");
+  const std::string toml = to_toml(config);
+  const RunConfig again = parse_config(toml, "printed");
+  BOOST_TEST(to_toml(again) == toml);
+  BOOST_TEST(again.model.width == 48);
+  BOOST_TEST((again.model.router == nn::RouterKind::post_softmax));
+  BOOST_TEST((again.lr.milestones == std::vector<int64_t>{10, 20}));
+  BOOST_TEST(again.text == "a \"b\" c");
+}
+
+BOOST_AUTO_TEST_CASE(schedules_end_with_the_run_unless_they_say_otherwise) {
+  const RunConfig config =
+      parse_config("[train]\nsteps = 30\n[train.aux]\nschedule = \"linear\"\nsteps = 20\n", "test");
+  BOOST_TEST(config.lr.steps == 30);
+  BOOST_TEST(config.aux.steps == 20);
+}
+
+BOOST_AUTO_TEST_CASE(the_configurations_in_the_tree_are_valid) {
+  for (const char* name : {"kjv_demo", "tiny"}) {
+    const std::string path = std::string(MAHIA_SOURCE_DIR) + "/train/configs/" + name + ".toml";
+    BOOST_TEST(read_config(path).text == "data/kjv.txt");
+    BOOST_TEST(read_config(path, {"data.text=other.txt", "train.steps=70"}).text == "other.txt");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(faults_name_place_key_and_what_is_allowed) {
+  const auto refused = [](const std::string& toml, const std::string& text) {
+    check_throws<ValueError>([&] { parse_config(toml, "my.toml"); }, text);
+  };
+  refused("[train]\nstep = 3\n", "my.toml:2: unknown key `train.step`; did you mean `train.steps`?");
+  refused("[train]\nsteps = 0\n", "my.toml:2: train.steps must be a whole number from 1 to");
+  refused("[train]\nsteps = 1.5\n", "train.steps must be a whole number");
+  refused("[model]\nexpert = \"relu\"\n", "model.expert is `relu`, must be one of gelu, swiglu");
+  refused("[model]\ntie_head = 1\n", "model.tie_head must be true or false");
+  refused("[model]\nexperts = 2\ntop_k = 3\n", "model.top_k is 3, more than the 2 of model.experts");
+  refused("[model]\nfilter_embedding = 8\n", "model.filter_embedding is 8, must be odd");
+  refused("[train]\nsteps = 5\n[train.lr]\nwarmup = 5\n", "train.lr: cosine ends at step 5");
+  refused("[train\n", "my.toml:1: ");
+  check_throws<IoError>([] { read_config("/missing/file.toml"); }, "/missing/file.toml: cannot open");
+  check_throws<ValueError>([] { read_config("", {"train.steps"}); }, "--set train.steps: expected KEY=VALUE");
+  check_throws<ValueError>([] { read_config("", {"train.widht=3"}); }, "unknown key `train.widht`");
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace mahia::train

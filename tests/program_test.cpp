@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <boost/test/unit_test.hpp>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "tests/support/program.hpp"
+#include "tests/support/temporary_folder.hpp"
+#include "train/checkpoint.hpp"
+#include "train/file.hpp"
+#include "train/metrics.hpp"
+
+namespace mahia::tests {
+namespace {
+
+using Words = std::vector<std::string>;
+
+// A folder with a text, a configuration of a model that trains in a moment, and one trained run.
+struct Workshop {
+  Workshop() {
+    std::string text;
+    for (int i = 0; i < 400; ++i) text += "verse " + std::to_string(i % 37) + " says that the sea was calm.\n";
+    train::write_file(path("text"), text);
+    train::write_file(
+        path("small.toml"),
+        "[model]\nwidth = 16\nlayers = 1\nfilter_embedding = 5\nfilter_hidden = 8\nexperts = 2\nhidden = 16\n"
+        "[data]\ntext = \"" +
+            path("text") +
+            "\"\n"
+            "[train]\nsteps = 6\nbatch_size = 4\nsequence_length = 32\nlog_every = 2\nevaluate_batches = 2\n"
+            "[train.lr]\npeak = 0.01\n");
+  }
+  std::string path(const std::string& name) const { return folder.path() + "/" + name; }
+  Words training(const std::string& out, const Words& more = {}) const {
+    Words words = {"train", "--config", path("small.toml"), "--out", path(out)};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+  void finds(const Words& arguments, const Words& variables, int code, const std::string& out, const std::string& err) {
+    Program program(folder.path(), arguments, variables);
+    BOOST_TEST_CONTEXT(arguments.back()) {
+      BOOST_TEST(program.wait() == code);
+      BOOST_TEST(program.out().find(out) != std::string::npos, program.out() << " lacks " << out);
+      BOOST_TEST(program.err().find(err) != std::string::npos, program.err() << " lacks " << err);
+    }
+  }
+  std::string output(const Words& arguments) {
+    Program program(folder.path(), arguments);
+    BOOST_TEST_REQUIRE(program.wait() == 0, program.err());
+    return program.out();
+  }
+  TemporaryFolder folder;
+};
+
+BOOST_FIXTURE_TEST_SUITE(program, Workshop)
+
+BOOST_AUTO_TEST_CASE(help_and_version_answer_and_exit_with_0) {
+  finds({"--version"}, {}, 0, "mahia 0.", "");
+  finds({"--help"}, {}, 0, "mahia train --config train/configs/kjv_demo.toml", "");
+  finds({"--help"}, {}, 0, "MAHIA_NUM_THREADS", "");
+  for (const char* command : {"train", "eval", "generate", "plot", "inspect", "info"}) {
+    finds({command, "--help"}, {}, 0, "Usage: mahia " + std::string(command), "");
+  }
+  finds({"info", "--json"}, {}, 0, "\"threads\":", "");
+}
+
+BOOST_AUTO_TEST_CASE(wrong_usage_exits_with_2_and_says_what_is_wrong) {
+  finds({}, {}, 2, "", "subcommand is required");
+  finds({"trian"}, {}, 2, "", "trian");
+  finds({"train"}, {}, 2, "", "--config");
+  finds({"generate", "--checkpoint", "x", "--prompt", "a", "--tokens", "many"}, {}, 2, "", "many");
+  finds({"generate", "--checkpoint", "x", "--prompt", ""}, {}, 2, "", "--prompt is empty");
+  finds(training("run", {"--set", "train.stpes=3"}), {}, 2, "",
+        "unknown key `train.stpes`; did you mean `train.steps`?");
+  finds(training("run", {"--set", "train.steps=few"}), {}, 2, "", "--set train.steps=few");
+  finds(training("run", {"--set", "train.steps=0"}), {}, 2, "", "train.steps must be a whole number from 1");
+  finds({"info"}, {"MAHIA_NUM_THREADS=none"}, 2, "", "MAHIA_NUM_THREADS is `none`; allowed: a whole number from 1");
+  finds({"info"}, {"MAHIA_CPU_ISA=sse"}, 2, "", "MAHIA_CPU_ISA is `sse`; allowed: avx2 or avx512");
+  BOOST_TEST(!std::filesystem::exists(path("run")));
+}
+
+BOOST_AUTO_TEST_CASE(what_fails_while_running_exits_with_1_and_names_the_file) {
+  finds({"train", "--config", "/no/such.toml", "--out", path("run")}, {}, 1, "", "/no/such.toml: cannot open");
+  finds(training("run", {"--set", "data.text=/no/text"}), {}, 1, "", "/no/text");
+  finds({"eval", "--checkpoint", path("none")}, {}, 1, "", "none: no checkpoint here");
+  finds({"eval", "--checkpoint", "model.pt"}, {}, 1, "", "safetensors.torch.save_file(torch.load(\"model.pt\"");
+  finds({"plot", path("none")}, {}, 1, "", "none/metrics.jsonl");
+  finds({"inspect", path("text")}, {}, 1, "", path("text"));
+}
+
+BOOST_AUTO_TEST_CASE(an_unknown_variable_is_a_warning_with_the_nearest_name) {
+  finds({"info"}, {"MAHIA_SEEED=1"}, 0, "mahia", "unknown variable MAHIA_SEEED; did you mean MAHIA_SEED?");
+}
+
+BOOST_AUTO_TEST_CASE(the_command_line_wins_over_the_environment_over_the_file) {
+  const Words print = training("run", {"--print-config", "--set", "train.lr.peak=0.02"});
+  finds(print, {}, 0, "seed = 0\n", "");
+  finds(print, {}, 0, "peak = 0.02\n", "");
+  finds(print, {"MAHIA_SEED=5"}, 0, "seed = 5\n", "");
+  Words with_set = print, with_option = print;
+  with_set.insert(with_set.end(), {"--set", "train.seed=6"});
+  finds(with_set, {"MAHIA_SEED=5"}, 0, "seed = 6\n", "");
+  with_set.insert(with_set.end(), {"--seed", "7"});
+  finds(with_set, {"MAHIA_SEED=5"}, 0, "seed = 7\n", "");
+}
+
+BOOST_AUTO_TEST_CASE(a_run_can_be_trained_measured_continued_and_drawn) {
+  const auto trained = nlohmann::json::parse(output(training("run", {"--json"})));
+  BOOST_TEST(trained["step"] == 6);
+  BOOST_TEST(trained["stopped"] == "finished");
+  BOOST_TEST(trained["bits_per_byte"].get<double>() < trained["start_bits_per_byte"].get<double>());
+  finds(training("run"), {}, 1, "", "a run is here already");
+  finds(training("run", {"--resume"}), {}, 0, "finished at step 6", "");
+
+  const auto measured =
+      nlohmann::json::parse(output({"eval", "--checkpoint", path("run"), "--batches", "2", "--json"}));
+  BOOST_TEST(std::abs(measured["bits_per_byte"].get<double>() - trained["bits_per_byte"].get<double>()) < 1e-5);
+
+  const Words writing = {"generate", "--checkpoint", path("run"), "--prompt", "the sea", "--tokens", "40", "--seed"};
+  const auto written = [&](const std::string& seed) {
+    Words words = writing;
+    words.push_back(seed);
+    return output(words);
+  };
+  BOOST_TEST(written("1") == written("1"));
+  BOOST_TEST(written("1") != written("2"));
+  BOOST_TEST(written("1").substr(0, 7) == "the sea");
+  BOOST_TEST(written("1").size() == 7u + 40u + 1u);
+
+  BOOST_TEST(output({"plot", path("run")}) == path("run") + "/loss.svg\n" + path("run") + "/expert_load.svg\n");
+  BOOST_TEST(train::read_file(path("run") + "/loss.svg").find("held out, last ") != std::string::npos);
+  BOOST_TEST(train::read_file(path("run") + "/expert_load.svg").find("layer 0") != std::string::npos);
+
+  const std::string listed = output({"inspect", train::find_checkpoint(path("run")) + "/model.safetensors"});
+  BOOST_TEST(listed.find("[256, 16]") != std::string::npos);
+  BOOST_TEST(listed.find(" tensors, ") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(sigterm_finishes_the_step_saves_and_exits_with_143) {
+  Program training_run(folder.path(), training("long", {"--set", "train.steps=1000000"}));
+  const std::string metrics = path("long") + "/metrics.jsonl";
+  const auto has_trained = [&] {
+    return std::filesystem::exists(metrics) && train::read_file(metrics).find("\"lr\"") != std::string::npos;
+  };
+  for (int i = 0; i < 3000 && !has_trained(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  training_run.signal(SIGTERM);
+  BOOST_TEST(training_run.wait() == 143);
+  BOOST_TEST(training_run.out().find("interrupted at step ") != std::string::npos);
+  BOOST_TEST(train::read_run_state(train::find_checkpoint(path("long"))).step >= 1);
+}
+
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace mahia::tests
