@@ -65,9 +65,12 @@ RunConfig effective_config(const Options& o, const Environment& environment) {
   }
 }
 
+// A run that is resumed keeps the configuration it began with.
 void write_config(const RunConfig& c, const Options& o) {
-  check<ValueError>(o.resume || find_checkpoint(o.out).empty(), o.out,
+  const bool is_new = find_checkpoint(o.out).empty();
+  check<ValueError>(o.resume || is_new, o.out,
                     ": a run is here already; go on with it (--resume) or choose another folder (--out)");
+  if (!is_new) return;
   make_directories(o.out);
   write_file(o.out + "/config.toml", to_toml(c));
 }
