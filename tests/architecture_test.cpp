@@ -287,6 +287,7 @@ BOOST_AUTO_TEST_CASE(the_readme_shows_the_example_as_it_is) {
 BOOST_AUTO_TEST_CASE(every_slot_is_filled_on_every_built_backend) {
   std::map<std::string, const mahia::KernelBase*> filled;
   for (const mahia::KernelBase* kernel : mahia::all_kernels()) filled[kernel->name()] = kernel;
+  std::erase_if(filled, [](const auto& entry) { return entry.first.starts_with("test_"); });  // slots of other tests
   size_t declared = 0;
   for (const SourceFile& file : source_files()) {
     if (!file.is_header() || (file.folder != "ops" && file.folder != "core")) continue;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <boost/test/unit_test.hpp>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -40,7 +41,7 @@ struct Workshop {
   }
   void finds(const Words& arguments, const Words& variables, int code, const std::string& out, const std::string& err) {
     Program program(folder.path(), arguments, variables);
-    BOOST_TEST_CONTEXT(arguments.back()) {
+    BOOST_TEST_CONTEXT("expects " << out << err) {
       BOOST_TEST(program.wait() == code);
       BOOST_TEST(program.out().find(out) != std::string::npos, program.out() << " lacks " << out);
       BOOST_TEST(program.err().find(err) != std::string::npos, program.err() << " lacks " << err);
@@ -54,9 +55,9 @@ struct Workshop {
   TemporaryFolder folder;
 };
 
-BOOST_FIXTURE_TEST_SUITE(program, Workshop)
+BOOST_AUTO_TEST_SUITE(program)
 
-BOOST_AUTO_TEST_CASE(help_and_version_answer_and_exit_with_0) {
+BOOST_FIXTURE_TEST_CASE(help_and_version_answer_and_exit_with_0, Workshop) {
   finds({"--version"}, {}, 0, "mahia 0.", "");
   finds({"--help"}, {}, 0, "mahia train --config train/configs/kjv_demo.toml", "");
   finds({"--help"}, {}, 0, "MAHIA_NUM_THREADS", "");
@@ -66,9 +67,9 @@ BOOST_AUTO_TEST_CASE(help_and_version_answer_and_exit_with_0) {
   finds({"info", "--json"}, {}, 0, "\"threads\":", "");
 }
 
-BOOST_AUTO_TEST_CASE(wrong_usage_exits_with_2_and_says_what_is_wrong) {
+BOOST_FIXTURE_TEST_CASE(wrong_usage_exits_with_2_and_says_what_is_wrong, Workshop) {
   finds({}, {}, 2, "", "subcommand is required");
-  finds({"trian"}, {}, 2, "", "trian");
+  finds({"trian"}, {}, 2, "", "there is no command `trian`; did you mean `train`?");
   finds({"train"}, {}, 2, "", "--config");
   finds({"generate", "--checkpoint", "x", "--prompt", "a", "--tokens", "many"}, {}, 2, "", "many");
   finds({"generate", "--checkpoint", "x", "--prompt", ""}, {}, 2, "", "--prompt is empty");
@@ -81,7 +82,7 @@ BOOST_AUTO_TEST_CASE(wrong_usage_exits_with_2_and_says_what_is_wrong) {
   BOOST_TEST(!std::filesystem::exists(path("run")));
 }
 
-BOOST_AUTO_TEST_CASE(what_fails_while_running_exits_with_1_and_names_the_file) {
+BOOST_FIXTURE_TEST_CASE(what_fails_while_running_exits_with_1_and_names_the_file, Workshop) {
   finds({"train", "--config", "/no/such.toml", "--out", path("run")}, {}, 1, "", "/no/such.toml: cannot open");
   finds(training("run", {"--set", "data.text=/no/text"}), {}, 1, "", "/no/text");
   finds({"eval", "--checkpoint", path("none")}, {}, 1, "", "none: no checkpoint here");
@@ -90,11 +91,11 @@ BOOST_AUTO_TEST_CASE(what_fails_while_running_exits_with_1_and_names_the_file) {
   finds({"inspect", path("text")}, {}, 1, "", path("text"));
 }
 
-BOOST_AUTO_TEST_CASE(an_unknown_variable_is_a_warning_with_the_nearest_name) {
+BOOST_FIXTURE_TEST_CASE(an_unknown_variable_is_a_warning_with_the_nearest_name, Workshop) {
   finds({"info"}, {"MAHIA_SEEED=1"}, 0, "mahia", "unknown variable MAHIA_SEEED; did you mean MAHIA_SEED?");
 }
 
-BOOST_AUTO_TEST_CASE(the_command_line_wins_over_the_environment_over_the_file) {
+BOOST_FIXTURE_TEST_CASE(the_command_line_wins_over_the_environment_over_the_file, Workshop) {
   const Words print = training("run", {"--print-config", "--set", "train.lr.peak=0.02"});
   finds(print, {}, 0, "seed = 0\n", "");
   finds(print, {}, 0, "peak = 0.02\n", "");
@@ -106,10 +107,10 @@ BOOST_AUTO_TEST_CASE(the_command_line_wins_over_the_environment_over_the_file) {
   finds(with_set, {"MAHIA_SEED=5"}, 0, "seed = 7\n", "");
 }
 
-BOOST_AUTO_TEST_CASE(a_run_can_be_trained_measured_continued_and_drawn) {
+BOOST_FIXTURE_TEST_CASE(a_run_can_be_trained_measured_continued_and_drawn, Workshop) {
   const auto trained = nlohmann::json::parse(output(training("run", {"--json"})));
-  BOOST_TEST(trained["step"] == 6);
-  BOOST_TEST(trained["stopped"] == "finished");
+  BOOST_TEST(trained["step"].get<int>() == 6);
+  BOOST_TEST(trained["stopped"].get<std::string>() == "finished");
   BOOST_TEST(trained["bits_per_byte"].get<double>() < trained["start_bits_per_byte"].get<double>());
   finds(training("run"), {}, 1, "", "a run is here already");
   finds(training("run", {"--resume"}), {}, 0, "finished at step 6", "");
@@ -138,7 +139,7 @@ BOOST_AUTO_TEST_CASE(a_run_can_be_trained_measured_continued_and_drawn) {
   BOOST_TEST(listed.find(" tensors, ") != std::string::npos);
 }
 
-BOOST_AUTO_TEST_CASE(sigterm_finishes_the_step_saves_and_exits_with_143) {
+BOOST_FIXTURE_TEST_CASE(sigterm_finishes_the_step_saves_and_exits_with_143, Workshop) {
   Program training_run(folder.path(), training("long", {"--set", "train.steps=1000000"}));
   const std::string metrics = path("long") + "/metrics.jsonl";
   const auto has_trained = [&] {

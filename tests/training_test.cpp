@@ -7,6 +7,7 @@
 #include "core/factory.hpp"
 #include "core/kernel.hpp"
 #include "core/parallel.hpp"
+#include "core/runtime.hpp"
 #include "nn/models/hyena_moe_lm.hpp"
 #include "ops/binary.hpp"
 #include "tests/support/op_spec.hpp"

@@ -1,10 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 
 #include "core/error.hpp"
 #include "train/main_commands.hpp"
+
+namespace {
+
+// A first word that is no command, with the nearest one; CLI11 would only say that a command is missing.
+void check_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  const std::string word = argv[1];
+  std::vector<std::string> known;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    known.push_back(command->get_name());
+  }
+  mahia::check<mahia::train::UsageError>(std::find(known.begin(), known.end(), word) != known.end(),
+                                         "there is no command `", word, "`; did you mean `",
+                                         mahia::train::nearest(word, known), "`?");
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   CLI::App app(
@@ -32,6 +50,7 @@ int main(int argc, char** argv) {
   mahia::train::add_inspect(app, status);
   mahia::train::add_info(app, status);
   try {
+    check_command(app, argc, argv);
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : mahia::train::exit_usage;

@@ -64,8 +64,6 @@ Environment read_environment() {
   if (const std::string seed = value_of("MAHIA_SEED"); !seed.empty()) e.seed = std::stoll(seed);
   e.check_nan = value_of("MAHIA_CHECK_NAN") == "1";
   e.quiet = log == "error" || log == "warning";
-  const std::string isa = value_of("MAHIA_CPU_ISA");
-  if (!isa.empty()) setenv("DNNL_MAX_CPU_ISA", isa == "avx2" ? "AVX2" : "AVX512_CORE", 1);
   return e;
 }
 

@@ -67,6 +67,8 @@ int evaluate(const EvalOptions& o) {
   return 0;
 }
 
+constexpr int64_t most = 1'000'000'000;
+
 struct GenerateCommand {
   std::string checkpoint, prompt;
   GenerateOptions options;
@@ -117,16 +119,16 @@ void add_generate(CLI::App& app, int& status) {
   command->add_option("--prompt", o->prompt, "the text to continue")->required();
   command->add_option("--tokens", o->options.tokens, "bytes to add")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, most));
   command->add_option("--temperature", o->options.temperature, "0: always the most likely byte")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0.0, 1000.0));
   command->add_option("--top-k", o->options.top_k, "draw from the k most likely bytes; 0: from all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, most));
   const CLI::Option* seed = command->add_option("--seed", o->options.seed, "same seed, same text")
                                 ->capture_default_str()
-                                ->check(CLI::NonNegativeNumber);
+                                ->check(CLI::Range(int64_t{0}, most));
   command->add_option("--threads", o->threads, "worker threads")->check(CLI::PositiveNumber);
   command->add_flag("--json", o->json, "print prompt and text as JSON");
   command->callback([o, seed, &status] {

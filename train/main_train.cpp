@@ -144,7 +144,8 @@ void add_train(CLI::App& app, int& status) {
       ->allow_extra_args(false);
   command->add_option("--out", o->out, "folder of the run");
   command->add_flag("--resume", o->resume, "go on from the latest checkpoint in --out, if there is one");
-  command->add_option("--seed", o->seed, "stronger than the file and MAHIA_SEED")->check(CLI::NonNegativeNumber);
+  command->add_option("--seed", o->seed, "stronger than the file and MAHIA_SEED")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 53));
   command->add_option("--threads", o->threads, "worker threads, stronger than MAHIA_NUM_THREADS")
       ->check(CLI::PositiveNumber);
   command->add_option("--device", o->device, "cpu, or cuda in a build that has it");

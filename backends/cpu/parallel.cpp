@@ -5,7 +5,6 @@
 #include <oneapi/tbb/global_control.h>
 #include <oneapi/tbb/parallel_for.h>
 #include <oneapi/tbb/task_arena.h>
-#include <oneapi/tbb/task_scheduler_observer.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -17,9 +16,6 @@
 #include <string>
 
 #include "core/error.hpp"
-
-// Of the OpenMP runtime that Debian's oneDNN brings along; <omp.h> exists for g++ only.
-extern "C" void omp_set_num_threads(int threads);
 
 namespace mahia {
 namespace {
@@ -52,24 +48,14 @@ int wanted_threads() {
   return std::min(n, machine);
 }
 
-// oneDNN is called inside tasks and must not start threads of its own: every thread that enters the arena says so.
-class SingleThreadedOpenMp : public tbb::task_scheduler_observer {
- public:
-  explicit SingleThreadedOpenMp(tbb::task_arena& arena) : task_scheduler_observer(arena) { observe(true); }
-  ~SingleThreadedOpenMp() override { observe(false); }
-  void on_scheduler_entry(bool) override { omp_set_num_threads(1); }
-};
-
 struct Pool {
   explicit Pool(int n)
       : threads(n),
         control(tbb::global_control::max_allowed_parallelism, static_cast<size_t>(std::max(n, affinity_threads()))),
-        arena(n),
-        observer(arena) {}
+        arena(n) {}
   int threads;
   tbb::global_control control;
   tbb::task_arena arena;
-  SingleThreadedOpenMp observer;
 };
 
 std::mutex pool_mutex;
@@ -78,7 +64,6 @@ std::shared_ptr<Pool> pool;
 std::shared_ptr<Pool> current_pool() {
   const std::scoped_lock lock(pool_mutex);
   if (!pool) {
-    omp_set_num_threads(1);
     pool = std::make_shared<Pool>(wanted_threads());
   }
   return pool;
@@ -127,8 +112,7 @@ int num_threads() { return current_pool()->threads; }
 void set_num_threads(int n) {
   check<ValueError>(n >= 1, "set_num_threads: ", n, ", must be at least 1");
   const std::scoped_lock lock(pool_mutex);
-  omp_set_num_threads(1);
-  pool.reset();  // joins the observer of the old arena before the new one starts
+  pool.reset();
   pool = std::make_shared<Pool>(n);
 }
 
