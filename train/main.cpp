@@ -33,13 +33,6 @@ int main(int argc, char** argv) {
       "  mahia plot runs/demo\n\n"
       "Results go to standard output, talk to standard error. `mahia COMMAND --help` explains a command.");
   app.name("mahia");
-  app.footer(
-      "\nThe command line wins over the environment, that over the configuration file:\n"
-      "  MAHIA_NUM_THREADS=N    worker threads            MAHIA_DEVICE=cpu|cuda|cuda:N  where a model is trained\n"
-      "  MAHIA_SEED=N           seed of all numbers       MAHIA_LOG=error|warning|info  how much is said\n"
-      "  MAHIA_CHECK_NAN=1      stop at the first NaN     MAHIA_CPU_ISA=avx2|avx512     widest vectors of products\n"
-      "  MAHIA_SYNC=1           wait after each op        MAHIA_DETERMINISTIC=1         always so\n"
-      "\nExit codes: 0 done, 1 failed while running, 2 wrong usage, 130 and 143 stopped by SIGINT and SIGTERM.");
   app.set_version_flag("--version", std::string("mahia ") + MAHIA_VERSION);
   app.require_subcommand(1);
   int status = 0;
@@ -49,6 +42,14 @@ int main(int argc, char** argv) {
   mahia::train::add_plot(app, status);
   mahia::train::add_inspect(app, status);
   mahia::train::add_info(app, status);
+  // Set last: commands would inherit it.
+  app.footer(
+      "\nThe command line wins over the environment, that over the configuration file:\n"
+      "  MAHIA_NUM_THREADS=N    worker threads            MAHIA_DEVICE=cpu|cuda|cuda:N  where a model is trained\n"
+      "  MAHIA_SEED=N           seed of all numbers       MAHIA_LOG=error|warning|info  how much is said\n"
+      "  MAHIA_CHECK_NAN=1      stop at the first NaN     MAHIA_CPU_ISA=avx2|avx512     widest vectors to use\n"
+      "  MAHIA_SYNC=1           wait after each op        MAHIA_DETERMINISTIC=1         always so\n"
+      "\nExit codes: 0 done, 1 failed while running, 2 wrong usage, 130 and 143 stopped by SIGINT and SIGTERM.");
   try {
     check_command(app, argc, argv);
     app.parse(argc, argv);
