@@ -113,7 +113,7 @@ void make_directories(const std::string& path) {
   if (path.empty() || std::filesystem::is_directory(path)) return;
   const std::string parent = folder_of(path);
   if (parent != path) make_directories(parent);
-  const int made = system_calls().mkdir(path.c_str(), 0777);
+  const int made = uninterrupted([&] { return system_calls().mkdir(path.c_str(), 0777); });
   if (made != 0 && errno != EEXIST) refuse(path, "cannot make the folder");
   if (made == 0) sync_directory(parent);
 }
@@ -131,7 +131,9 @@ void sync_directory(const std::string& path) {
 
 void point_link(const std::string& path, const std::string& target) {
   const std::string temporary = temporary_name(path);
-  const auto link = [&] { return system_calls().symlink(target.c_str(), temporary.c_str()); };
+  const auto link = [&] {
+    return uninterrupted([&] { return system_calls().symlink(target.c_str(), temporary.c_str()); });
+  };
   int made = link();
   if (made < 0 && errno == EEXIST) {
     system_calls().unlink(temporary.c_str());

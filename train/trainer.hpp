@@ -44,10 +44,10 @@ struct TrainerOptions {
                               // run that was cut in two by it equals one that was not
   int64_t micro_batches = 1;  // batches whose gradients are averaged into one step
   double max_grad_norm = 1;   // 0: no clipping
-  Schedules schedules = {};
-  std::string out = {};    // folder for metrics.jsonl and checkpoints/; empty: nothing is written
-  bool resume = false;     // go on from the latest checkpoint in `out`, if there is one
-  int64_t log_every = 10;  // steps; 0 here and below: never
+  Schedules schedules = Schedules();  // g++ 12 warns falsely about {}
+  std::string out = {};               // folder for metrics.jsonl and checkpoints/; empty: nothing is written
+  bool resume = false;                // go on from the latest checkpoint in `out`, if there is one
+  int64_t log_every = 10;             // steps; 0 here and below: never
   std::vector<Batch> held_out = {};
   int64_t evaluate_every = 0;  // steps; the last step is always evaluated
   bool evaluate_at_start = false;
