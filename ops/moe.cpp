@@ -16,20 +16,23 @@ MoePlan moe_plan(const Tensor& indices, int64_t num_experts) {
   const int64_t pairs = indices.numel();
   check<ValueError>(pairs <= std::numeric_limits<int32_t>::max(), "moe_plan: ", pairs, " pairs exceed 2^31: ", indices);
   const Device device = indices.device();
-  const MoePlan plan{empty({pairs}, DType::i32, device), empty({pairs}, DType::i32, device),
-                     empty({num_experts + 1}, DType::i32, device), empty({num_experts}, DType::i64, device)};
+  const MoePlan plan{empty({pairs}, DType::i32, device),
+                     empty({pairs}, DType::i32, device),
+                     empty({num_experts + 1}, DType::i32, device),
+                     empty({num_experts}, DType::i64, device),
+                     indices.size(0),
+                     indices.size(1)};
   kernels::moe_plan(contiguous(indices.detach()), plan.order.output_view(), plan.place.output_view(),
                     plan.offsets.output_view(), plan.counts.output_view());
   return plan;
 }
 
 Tensor moe_dispatch(const Tensor& x, const MoePlan& plan) {
-  const int64_t pairs = plan.order.numel();
-  check<ShapeError>(x.rank() == 2 && (x.size(0) == 0 ? pairs == 0 : pairs % x.size(0) == 0),
-                    "moe_dispatch: x must be (N, D) with N dividing the plan's ", pairs, " pairs, got ", x);
+  check<ShapeError>(x.rank() == 2 && x.size(0) == plan.tokens, "moe_dispatch: x must be (N, D) with the plan's ",
+                    plan.tokens, " tokens, got ", x);
   const Tensor rows = contiguous(x);
-  const int64_t k = x.size(0) == 0 ? 1 : pairs / x.size(0);
-  const Tensor y = empty({pairs, x.size(1)}, x.dtype(), x.device());
+  const int64_t k = plan.choices;
+  const Tensor y = empty({plan.tokens * k, x.size(1)}, x.dtype(), x.device());
   if (y.numel() > 0) kernels::moe_dispatch(rows, plan.order, k, y.output_view());
   return record("moe_dispatch", y, {rows}, [place = save(plan.place), shape = x.shape(), k](GradContext& ctx) {
     const Tensor dy = ctx.grad();
@@ -42,10 +45,10 @@ Tensor moe_dispatch(const Tensor& x, const MoePlan& plan) {
 Tensor moe_combine(const Tensor& rows, const Tensor& weights, const MoePlan& plan) {
   check<DTypeError>(is_floating_point(rows.dtype()) && is_floating_point(weights.dtype()),
                     "moe_combine: needs floating tensors: rows ", rows, ", weights ", weights);
-  check<ShapeError>(rows.rank() == 2 && weights.rank() == 2 && rows.size(0) == weights.numel() &&
-                        plan.place.numel() == weights.numel(),
-                    "moe_combine: rows (N k, D), weights (N, k) and the plan's ", plan.place.numel(),
-                    " pairs disagree: rows ", rows, ", weights ", weights);
+  check<ShapeError>(rows.rank() == 2 && rows.size(0) == plan.tokens * plan.choices &&
+                        weights.shape() == Shape{plan.tokens, plan.choices},
+                    "moe_combine: rows (N k, D), weights (N, k) and the plan's ", plan.tokens, " tokens of ",
+                    plan.choices, " choices disagree: rows ", rows, ", weights ", weights);
   const Tensor y_rows = contiguous(rows), w = contiguous(weights);
   const int64_t k = weights.size(1);
   const Tensor y = empty({weights.size(0), rows.size(1)}, rows.dtype(), rows.device());

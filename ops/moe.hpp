@@ -12,6 +12,7 @@ struct MoePlan {
   Tensor place;    // i32 (N k): its inverse, the place of each pair
   Tensor offsets;  // i32 (E + 1): expert e owns the places [offsets[e], offsets[e + 1])
   Tensor counts;   // i64 (E): pairs per expert
+  int64_t tokens = 0, choices = 1;  // N, k
 };
 
 // indices i64 (N, k), the chosen experts of each token. Throws IndexError for an expert outside [0, E), ShapeError,

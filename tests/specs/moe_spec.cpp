@@ -138,12 +138,12 @@ BOOST_AUTO_TEST_CASE(operands_that_do_not_fit_are_named) {
       [&] {
         mahia::moe_dispatch(zeros({4, 5}), plan);
       },
-      "moe_dispatch: x must be (N, D) with N dividing the plan's 6 pairs, got f32 [4, 5] cpu:0");
+      "moe_dispatch: x must be (N, D) with the plan's 3 tokens, got f32 [4, 5] cpu:0");
   check_throws<ShapeError>(
       [&] {
         mahia::moe_combine(zeros({6, 5}), zeros({2, 2}), plan);
       },
-      "moe_combine: rows (N k, D), weights (N, k) and the plan's 6 pairs disagree: rows f32 "
+      "moe_combine: rows (N k, D), weights (N, k) and the plan's 3 tokens of 2 choices disagree: rows f32 "
       "[6, 5] cpu:0, weights f32 [2, 2] cpu:0");
   check_throws<DTypeError>(
       [&] {
