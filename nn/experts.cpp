@@ -26,15 +26,25 @@ Experts::Experts(const ExpertsConfig& c) : config_(c) {
 }
 
 Tensor Experts::operator()(const Tensor& rows, const MoePlan& plan) const {
-  const Tensor up = grouped_mm(rows, w_up_, plan.offsets, b_up_);  // (N k, H)
-  const Tensor h = config_.kind == ExpertKind::gelu ? gelu(up, Approximate::tanh)
-                                                    : silu(grouped_mm(rows, w_gate_, plan.offsets, b_gate_)) * up;
-  return grouped_mm(h, w_down_, plan.offsets, b_down_);  // (N k, D)
+  const Tensor up = grouped_mm(rows, w_up_, plan.offsets, b_up_);                // (N k, H)
+  return grouped_mm(activated(rows, up, plan), w_down_, plan.offsets, b_down_);  // (N k, D)
+}
+
+Tensor Experts::activated(const Tensor& rows, const Tensor& up, const MoePlan& plan) const {
+  switch (config_.kind) {
+    case ExpertKind::gelu:
+      return gelu(up, Approximate::tanh);
+    case ExpertKind::gelu_erf:
+      return gelu(up);
+    default:
+      return silu(grouped_mm(rows, w_gate_, plan.offsets, b_gate_)) * up;
+  }
 }
 
 std::string Experts::summary() const {
-  return message(config_.num_experts, " x ", config_.kind == ExpertKind::gelu ? "gelu " : "swiglu ", config_.width,
-                 " -> ", config_.hidden, " -> ", config_.width);
+  constexpr const char* names[] = {"gelu", "gelu_erf", "swiglu"};
+  return message(config_.num_experts, " x ", names[static_cast<size_t>(config_.kind)], " ", config_.width, " -> ",
+                 config_.hidden, " -> ", config_.width);
 }
 
 }  // namespace mahia::nn

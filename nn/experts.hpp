@@ -7,8 +7,9 @@
 namespace mahia::nn {
 
 enum class ExpertKind : uint8_t {
-  gelu,    // w_down gelu(w_up x), gelu in its tanh form
-  swiglu,  // w_down (silu(w_gate x) * (w_up x)) (Shazeer 2020)
+  gelu,      // w_down gelu(w_up x), gelu in its tanh form
+  gelu_erf,  // the same with the exact gelu
+  swiglu,    // w_down (silu(w_gate x) * (w_up x)) (Shazeer 2020)
 };
 
 struct ExpertsConfig {
@@ -29,6 +30,9 @@ class Experts : public Module {
   std::string summary() const override;
 
  private:
+  // up (N k, H) -> what w_down multiplies, (N k, H).
+  Tensor activated(const Tensor& rows, const Tensor& up, const MoePlan& plan) const;
+
   ExpertsConfig config_;
   Tensor w_up_, w_gate_, w_down_, b_up_, b_gate_, b_down_;
 };

@@ -34,12 +34,13 @@ RouterConfig checked(RouterConfig c, const std::string& path) {
   return c;
 }
 
-// NaN would make topk arbitrary; the sum of the logits tells whether there is one.
+// Softmax needs a finite maximum; it is NaN when one of the logits is.
 void check_logits(const Tensor& logits) {
   if (logits.numel() == 0) return;
-  const std::vector<float> rows = sum(logits.detach(), {1}).to_vector<float>();
-  for (size_t t = 0; t < rows.size(); ++t) {
-    check<ValueError>(!std::isnan(rows[t]), "Router: NaN among the logits of token ", t, ": ", logits);
+  const std::vector<float> largest = amax(logits.detach(), {1}).to_vector<float>();
+  for (size_t t = 0; t < largest.size(); ++t) {
+    check<ValueError>(std::isfinite(largest[t]), "Router: the largest logit of token ", t, " is ", largest[t],
+                      ", must be finite: logits ", logits);
   }
 }
 
@@ -76,10 +77,10 @@ std::string Router::summary() const {
 }
 
 Tensor switch_loss(const Tensor& counts, const Tensor& probabilities) {
+  check<ShapeError>(counts.rank() == 1 && probabilities.rank() == 2 && counts.size(0) == probabilities.size(1),
+                    "switch_loss: counts (E) and probabilities (N, E) disagree: counts ", counts, ", probabilities ",
+                    probabilities);
   const int64_t tokens = probabilities.size(0), experts = probabilities.size(1);
-  check<ShapeError>(counts.rank() == 1 && counts.size(0) == experts,
-                    "switch_loss: counts (E) and probabilities (N, E) ", "disagree on E: counts ", counts,
-                    ", probabilities ", probabilities);
   if (tokens == 0) return sum(probabilities);
   // f_e = n_e / sum of n; the sum is known on the host only as N k, so it is taken on the device.
   const Tensor n = to(counts, probabilities.dtype());
@@ -88,6 +89,7 @@ Tensor switch_loss(const Tensor& counts, const Tensor& probabilities) {
 }
 
 Tensor router_z_loss(const Tensor& logits) {
+  check<ShapeError>(logits.rank() == 2, "router_z_loss: needs logits (N, E), got ", logits);
   if (logits.size(0) == 0) return sum(logits);
   const Tensor z = logsumexp(logits, {1});
   return mean(z * z);

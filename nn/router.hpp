@@ -34,7 +34,7 @@ struct Routing {
 class Router : public Module {
  public:
   explicit Router(const RouterConfig& c);
-  // x (N, D). Throws ValueError naming the token when a logit is NaN, ShapeError.
+  // x (N, D). Throws ValueError naming the token when a logit is NaN or infinite, ShapeError.
   Routing operator()(const Tensor& x) const;
   const RouterConfig& config() const { return config_; }
   std::string summary() const override;

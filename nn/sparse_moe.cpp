@@ -6,16 +6,17 @@
 #include <numeric>
 
 #include "autograd/grad_mode.hpp"
-#include "ops/cast.hpp"
+#include "ops/binary.hpp"
 #include "ops/reduce.hpp"
 #include "ops/shape.hpp"
+#include "ops/sort.hpp"
 
 namespace mahia::nn {
 
 std::vector<double> MoeStats::load() const {
   std::vector<double> n = counts.to_vector<double>();
-  const double total = std::max(1.0, std::accumulate(n.begin(), n.end(), 0.0));
-  for (double& x : n) x /= total;
+  const double total = std::accumulate(n.begin(), n.end(), 0.0);
+  for (double& x : n) x = total > 0 ? x / total : 1 / static_cast<double>(n.size());
   return n;
 }
 
@@ -37,6 +38,19 @@ double MoeStats::entropy() const {
   const std::vector<double> f = load();
   for (const double x : f) h -= x > 0 ? x * std::log(x) : 0;
   return f.size() > 1 ? h / std::log(static_cast<double>(f.size())) : 1;
+}
+
+double MoeStats::mean_top1() const {
+  const NoGrad no_grad;
+  return probabilities.numel() > 0 ? mean(amax(probabilities, {1})).item<double>() : 0;
+}
+
+double MoeStats::near_tie_share(double gap) const {
+  if (probabilities.numel() == 0 || top_k >= probabilities.size(1)) return 0;
+  const NoGrad no_grad;
+  const Tensor top = topk(probabilities, top_k + 1).values;  // (N, k + 1)
+  const Tensor near = lt(select(top, 1, top_k - 1) - select(top, 1, top_k), gap);
+  return sum(near).item<double>() / static_cast<double>(near.numel());
 }
 
 SparseMoETopK::SparseMoETopK(const MoeConfig& c)
@@ -62,9 +76,7 @@ MoeOutput SparseMoETopK::operator()(const Tensor& x) const {
   out.y = reshape(moe_combine(rows, routing.weights, plan), x.shape());
   out.aux = switch_loss(plan.counts, routing.probabilities);
   out.z_loss = router_z_loss(routing.logits);
-  out.stats.counts = plan.counts;
-  const NoGrad no_grad;
-  out.stats.mean_top1 = mean(amax(routing.probabilities.detach(), {1}));
+  out.stats = {plan.counts, routing.probabilities.detach(), router_.config().top_k};
   return out;
 }
 

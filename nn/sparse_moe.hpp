@@ -17,16 +17,19 @@ struct MoeConfig {
   bool bias = false;                     // biases in the experts
 };
 
-// How evenly the tokens went; detached tensors on the model's device, read only when somebody logs them.
+// How evenly the tokens went: detached tensors on the model's device, and numbers that are computed when somebody asks.
 struct MoeStats {
-  Tensor counts;     // i64 (E): pairs per expert
-  Tensor mean_top1;  // f32 []: mean probability of the first choice
+  Tensor counts;         // i64 (E): pairs per expert, n
+  Tensor probabilities;  // (N, E): the router's softmax
+  int64_t top_k = 1;
 
-  // All wait for the device. n the counts, f the shares.
-  std::vector<double> load() const;  // f_e
-  double max_violation() const;      // MaxVio: max n / mean n - 1
-  double coefficient_of_variation() const;
-  double entropy() const;  // H(f) / ln E: 1 when even
+  // All wait for the device.
+  std::vector<double> load() const;                // f_e = n_e / sum of n; even when there was no token
+  double max_violation() const;                    // MaxVio: max n / mean n - 1
+  double coefficient_of_variation() const;         // of n
+  double entropy() const;                          // H(f) / ln E: 1 when even
+  double mean_top1() const;                        // mean over the tokens of the largest probability
+  double near_tie_share(double gap = 0.01) const;  // of tokens whose k-th and next probability differ by less than gap
 };
 
 struct MoeOutput {
