@@ -2,6 +2,8 @@
 # Builds and runs a project that takes mahia in with add_subdirectory and has a core/tensor.hpp of its own. The compiler
 # flags are those of the build under test, so that ccache answers for mahia's own sources.
 # cmake -D source=DIR -D work=DIR -D compiler=PATH -D build_type=TYPE -D werror=ON|OFF -P subdirectory.cmake
+unset(ENV{CCACHE_BASEDIR})  # paths as they are: made relative to another build folder they would all be new to ccache
+
 function(run)
   execute_process(COMMAND ${ARGV} COMMAND_ERROR_IS_FATAL ANY)
 endfunction()
