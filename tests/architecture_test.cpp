@@ -102,7 +102,7 @@ Problems keep_public_headers_plain(const SourceFile& file) {
       problems.push_back(at(file, include.offset, "a public header needs <" + include.target + ">"));
     }
   }
-  for (const char* foreign : {"dnnl::", "tbb::", "fmt::", "hwy::", "nlohmann::", "toml::", "CLI::", "cudaStream_t",
+  for (const char* foreign : {"dnnl::", "tbb::", "fmt::", "nlohmann::", "toml::", "CLI::", "cudaStream_t",
                               "cudaError_t", "cublasHandle_t", "cufftHandle", "__global__"}) {
     const size_t found = file.code.find(foreign);
     if (found != std::string::npos)
@@ -163,8 +163,7 @@ Problems keep_the_preprocessor_out(const SourceFile& file) {
   for (const std::string_view line : lines_of(file.code)) {
     if (!line.starts_with('#')) continue;
     const std::string_view directive = trim(line.substr(1));
-    const bool named = directive.starts_with("define MAHIA_HD") || directive.starts_with("define HWY_") ||
-                       directive.starts_with("define BOOST_TEST_");
+    const bool named = directive.starts_with("define MAHIA_HD") || directive.starts_with("define BOOST_TEST_");
     const bool bad =
         directive.starts_with("if") ? file.folder != "backends" : directive.starts_with("define") && !named;
     if (bad) problems.push_back(at(file, static_cast<size_t>(line.data() - file.code.data()), std::string(line)));
