@@ -101,9 +101,11 @@ RunState to_run_state(const SafeTensors& file, const std::string& path) {
 Json read_manifest(const std::string& checkpoint) {
   const std::string path = checkpoint + manifest_name;
   const Json manifest = Json::parse(read_file(path), nullptr, false);
-  check<IoError>(manifest.is_object() && manifest.value("format", Json()) == format && manifest["files"].is_object(),
-                 path, ": damaged, or of another version: no manifest of format ", format);
-  return manifest["files"];
+  const auto field = [&](const char* key) { return manifest.is_object() ? manifest.value(key, Json()) : Json(); };
+  Json files = field("files");
+  check<IoError>(field("format") == format && files.is_object(), path,
+                 ": damaged, or of another version: no manifest of format ", format);
+  return files;
 }
 
 SafeTensors load_listed(const std::string& checkpoint, const char* name, const Json& files) {
