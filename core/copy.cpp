@@ -13,6 +13,12 @@ Tensor contiguous_with(const Tensor& x, DType dtype) {
   return y;
 }
 
+// Between devices: contiguous and of one dtype.
+void copy_bytes(const ConstView& x, const View& y) {
+  const DeviceType mover = y.device().type == DeviceType::cpu ? x.device().type : y.device().type;
+  runtime(mover).copy(y.raw(), y.device(), x.raw(), x.device(), static_cast<size_t>(x.numel()) * size_of(x.dtype()));
+}
+
 }  // namespace
 
 Tensor copy_to(const Tensor& x, Device device, DType dtype) {
@@ -21,9 +27,7 @@ Tensor copy_to(const Tensor& x, Device device, DType dtype) {
   const Tensor source = x.dtype() == dtype && x.is_contiguous() ? x.detach() : contiguous_with(x, dtype);
   if (here) return source;
   Tensor y = empty(x.shape(), dtype, device);
-  const DeviceType mover = device.type == DeviceType::cpu ? x.device().type : device.type;
-  runtime(mover).copy(y.output_view().raw(), device, ConstView(source).raw(), x.device(),
-                      static_cast<size_t>(x.numel()) * size_of(dtype));
+  copy_bytes(source, y.output_view());
   return y;
 }
 
@@ -31,8 +35,9 @@ Tensor clone(const Tensor& x) { return contiguous_with(x, x.dtype()); }
 
 void overwrite(const Tensor& x, const Tensor& y) {
   check<ShapeError>(x.shape() == y.shape(), "overwrite: shapes differ: source ", x, ", target ", y);
-  const Tensor source = x.device() == y.device() ? x : copy_to(x, y.device(), x.dtype());
-  kernels::copy(source, y.mutable_view());
+  if (x.device() != y.device() && x.dtype() == y.dtype() && x.is_contiguous() && y.is_contiguous())
+    return copy_bytes(x, y.mutable_view());
+  kernels::copy(x.device() == y.device() ? x : copy_to(x, y.device(), x.dtype()), y.mutable_view());
 }
 
 void fill(const Tensor& y, double value) { kernels::fill(y.mutable_view(), value); }

@@ -24,6 +24,9 @@ inline constinit Kernel<void(ConstView, View)> add_into{"add_into"};  // y += x,
 inline constinit Kernel<void(View, RandomCall, bool)> random_fill{"random_fill"};
 // count (i64, one element) = how many values of x (floating, contiguous) are infinite or NaN.
 inline constinit Kernel<void(ConstView, View)> count_nonfinite{"count_nonfinite"};
+// Throws ValueError, beginning with `what` and the position, unless all of x (floating, contiguous) is finite. A GPU
+// does so at the host's next wait.
+inline constinit Kernel<void(ConstView x, const char* what)> check_finite{"check_finite"};
 }  // namespace kernels
 
 }  // namespace mahia

@@ -10,7 +10,7 @@ namespace {
 
 std::mutex mutex;
 Cost total;
-std::atomic<int64_t> extra_launches{0};
+std::atomic<int64_t> launches{0}, host_waits{0};
 int64_t calls_at_reset = 0;
 
 // Each slot counts its own calls; one more counter for all would cost every call another locked addition.
@@ -25,13 +25,15 @@ int64_t calls_of_all_slots() {
 Counters counters() {
   const std::scoped_lock lock(mutex);
   const int64_t calls = calls_of_all_slots() - calls_at_reset;
-  return {calls, calls + extra_launches.load(std::memory_order_relaxed), total.bytes, total.flops};
+  return {calls, launches.load(std::memory_order_relaxed), host_waits.load(std::memory_order_relaxed), total.bytes,
+          total.flops};
 }
 
 void reset_counters() {
   const std::scoped_lock lock(mutex);
   calls_at_reset = calls_of_all_slots();
-  extra_launches = 0;
+  launches = 0;
+  host_waits = 0;
   total = {};
 }
 
@@ -43,6 +45,7 @@ void add_cost(const Cost& cost) {
   total.flops += cost.flops;
 }
 
-void add_launches(int64_t n) { extra_launches.fetch_add(n, std::memory_order_relaxed); }
+void add_launches(int64_t n) { launches.fetch_add(n, std::memory_order_relaxed); }
+void add_host_wait() { host_waits.fetch_add(1, std::memory_order_relaxed); }
 
 }  // namespace mahia

@@ -10,7 +10,8 @@ namespace mahia {
 // are added up only while count_costs(true) holds.
 struct Counters {
   int64_t kernel_calls = 0;
-  int64_t launches = 0;  // device kernels started; equals kernel_calls on the CPU
+  int64_t launches = 0;    // kernels started on GPUs
+  int64_t host_waits = 0;  // times the host waited for a GPU
   double bytes = 0;
   double flops = 0;
 };
@@ -27,6 +28,7 @@ struct Cost {
 
 void add_cost(const Cost& cost);
 void add_launches(int64_t n);
+void add_host_wait();
 
 // Read by every slot on every call, so inline.
 inline constinit std::atomic<bool> counting_costs{false};

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "core/runtime.hpp"
+
 namespace mahia {
 namespace {
 
@@ -20,6 +22,14 @@ void KernelBase::add(DeviceType type, AnyFunction function) {
   const auto i = static_cast<size_t>(type);
   if (std::find(slots().begin(), slots().end(), this) == slots().end()) slots().push_back(this);
   functions_[i] = registered_[i]++ == 0 ? function : nullptr;
+}
+
+void KernelBase::wait_for(Device device) const {
+  try {
+    synchronize(device);
+  } catch (const DeviceError& error) {
+    fail<DeviceError>(name_, ": ", error.what());
+  }
 }
 
 void KernelBase::throw_missing(DeviceType type) const {

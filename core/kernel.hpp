@@ -11,6 +11,9 @@
 
 namespace mahia {
 
+// While set (MAHIA_SYNC=1), every slot waits for its device after each call and names itself in what went wrong there.
+inline constinit std::atomic<bool> waiting_after_calls{false};
+
 // The part of a slot that does not depend on its signature.
 class KernelBase {
  public:
@@ -24,6 +27,7 @@ class KernelBase {
   constexpr explicit KernelBase(const char* name) : name_(name) {}
   void add(DeviceType type, AnyFunction function);
   [[noreturn]] void throw_missing(DeviceType type) const;
+  void wait_for(Device device) const;
   [[noreturn]] void throw_mixed_devices(std::span<const ConstView* const> operands) const;
 
   const char* name_;
@@ -62,6 +66,8 @@ class Kernel<void(Args...)> : public KernelBase {
       if (cost_ != nullptr) add_cost(cost_(args...));
     }
     reinterpret_cast<Function>(function)(args...);
+    if (waiting_after_calls.load(std::memory_order_relaxed)) [[unlikely]]
+      wait_for(device);
   }
 
  private:

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 
+#include "core/copy.hpp"
 #include "nn/init.hpp"
 #include "ops/binary.hpp"
 #include "ops/cast.hpp"
@@ -37,11 +38,7 @@ RouterConfig checked(RouterConfig c, const std::string& path) {
 // Softmax needs a finite maximum; it is NaN when one of the logits is.
 void check_logits(const Tensor& logits) {
   if (logits.numel() == 0) return;
-  const std::vector<float> largest = amax(logits.detach(), {1}).to_vector<float>();
-  for (size_t t = 0; t < largest.size(); ++t) {
-    check<ValueError>(std::isfinite(largest[t]), "Router: the largest logit of token ", t, " is ", largest[t],
-                      ", must be finite: logits ", logits);
-  }
+  kernels::check_finite(amax(logits.detach(), {1}), "Router: the largest logit of token");
 }
 
 }  // namespace

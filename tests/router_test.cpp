@@ -124,7 +124,7 @@ BOOST_AUTO_TEST_CASE(a_logit_that_is_not_finite_is_refused_with_its_token) {
     const Tensor x = random({2, 3, 8}, 3);
     fill(select(select(x, 0, 1), 0, 2), bad);
     check_throws<ValueError>([&] { moe(x); }, "Router: the largest logit of token 5 is ");
-    check_throws<ValueError>([&] { moe(x); }, ", must be finite: logits f32 [6, 4] cpu:0");
+    check_throws<ValueError>([&] { moe(x); }, ", must be finite");
   }
 }
 

@@ -36,6 +36,7 @@ size_t CachingAllocator::bytes_of(size_t size_class) {
 }
 
 void* CachingAllocator::from_system(size_t bytes) {
+  if (limit_ > 0 && static_cast<size_t>(stats_.reserved) + bytes > limit_) return nullptr;
   void* data = std::aligned_alloc(bytes >= huge_page ? huge_page : alignment,
                                   round_up(bytes, bytes >= huge_page ? huge_page : alignment));
   if (data == nullptr) return nullptr;
@@ -76,6 +77,11 @@ MemoryStats CachingAllocator::stats() const {
   return stats_;
 }
 
+void CachingAllocator::reset_peak() {
+  const std::scoped_lock lock(mutex_);
+  stats_.peak = stats_.allocated;
+}
+
 void CachingAllocator::empty_cache() {
   const std::scoped_lock lock(mutex_);
   for (size_t c = 0; c < class_count; ++c) {
@@ -85,6 +91,11 @@ void CachingAllocator::empty_cache() {
     }
     free_[c].clear();
   }
+}
+
+void CachingAllocator::set_limit(size_t bytes) {
+  const std::scoped_lock lock(mutex_);
+  limit_ = bytes;
 }
 
 ScratchArena::~ScratchArena() {

@@ -16,7 +16,9 @@ class CachingAllocator {
   void* allocate(size_t bytes);
   void deallocate(void* data, size_t bytes) noexcept;
   MemoryStats stats() const;
+  void reset_peak();
   void empty_cache();
+  void set_limit(size_t bytes);  // of what is held from the system; 0: none
 
  private:
   static constexpr size_t class_count = 512;
@@ -27,6 +29,7 @@ class CachingAllocator {
   mutable std::mutex mutex_;
   std::vector<void*> free_[class_count];
   MemoryStats stats_;
+  size_t limit_ = 0;
 };
 
 // Memory of one thread for the duration of kernels, last in first out.

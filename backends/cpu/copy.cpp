@@ -144,11 +144,22 @@ void count_nonfinite(ConstView x, View count) {
   *count.data<int64_t>() = bad;
 }
 
+void check_finite(ConstView x, const char* what) {
+  visit_float(x.dtype(), [&]<class X>() {
+    const X* values = x.data<X>();
+    for (int64_t i = 0, n = x.numel(); i < n; ++i) {
+      const auto value = convert<compute_t<X>>(values[i]);
+      check<ValueError>(std::isfinite(value), what, " ", i, " is ", value, ", must be finite");
+    }
+  });
+}
+
 const Registered registered_copy(DeviceType::cpu, kernels::copy, copy);
 const Registered registered_fill(DeviceType::cpu, kernels::fill, fill);
 const Registered registered_add_into(DeviceType::cpu, kernels::add_into, add_into);
 const Registered registered_random_fill(DeviceType::cpu, kernels::random_fill, random_fill);
 const Registered registered_count_nonfinite(DeviceType::cpu, kernels::count_nonfinite, count_nonfinite);
+const Registered registered_check_finite(DeviceType::cpu, kernels::check_finite, check_finite);
 
 }  // namespace
 }  // namespace mahia::cpu

@@ -22,8 +22,11 @@ class CpuRuntime final : public DeviceRuntime {
     if (bytes > 0) std::memcpy(dst, src, bytes);
   }
   void synchronize(Device) override {}
+  size_t piece_bytes(Device) const override { return size_t{1} << 20; }  // stays in the cache
   MemoryStats memory_stats(Device) const override { return allocator_.stats(); }
+  void reset_peak_memory_stats(Device) override { allocator_.reset_peak(); }
   void empty_cache(Device) override { allocator_.empty_cache(); }
+  void set_memory_limit(Device, size_t bytes) override { allocator_.set_limit(bytes); }
 
  private:
   CachingAllocator allocator_;
