@@ -21,7 +21,7 @@ Tensor Tensor::from_bytes(const void* values, int64_t count, const Shape& shape,
 
 int64_t Tensor::numel() const {
   int64_t n = 1;
-  for (const int64_t d : body_->shape) n *= d;
+  for (const int64_t d : shape()) n *= d;
   return n;
 }
 
@@ -69,7 +69,7 @@ template int32_t Tensor::item<int32_t>() const;
 template uint8_t Tensor::item<uint8_t>() const;
 template bool Tensor::item<bool>() const;
 
-Tensor Tensor::detach() const { return {body_->storage, body_->shape, body_->strides, body_->offset, body_->dtype}; }
+Tensor Tensor::detach() const { return {body().storage, body_->shape, body_->strides, body_->offset, body_->dtype}; }
 
 void Tensor::replace_storage(const Tensor& value) const {
   body_->storage = value.body_->storage;

@@ -37,17 +37,17 @@ class Tensor {
 
   bool defined() const { return body_ != nullptr; }
   explicit operator bool() const { return defined(); }
-  const Shape& shape() const { return body_->shape; }
-  const Shape& strides() const { return body_->strides; }
-  int rank() const { return body_->shape.rank(); }
-  int64_t size(int64_t axis) const { return body_->shape[normalize_axis("size", axis, rank())]; }
+  const Shape& shape() const { return body().shape; }
+  const Shape& strides() const { return body().strides; }
+  int rank() const { return body().shape.rank(); }
+  int64_t size(int64_t axis) const { return shape()[normalize_axis("size", axis, rank())]; }
   int64_t numel() const;
-  int64_t offset() const { return body_->offset; }
-  DType dtype() const { return body_->dtype; }
-  Device device() const { return body_->storage->device(); }
-  bool is_contiguous() const { return mahia::is_contiguous(body_->shape, body_->strides); }
-  const std::shared_ptr<Storage>& storage() const { return body_->storage; }
-  uint64_t version() const { return body_->storage->version(); }
+  int64_t offset() const { return body().offset; }
+  DType dtype() const { return body().dtype; }
+  Device device() const { return body().storage->device(); }
+  bool is_contiguous() const { return mahia::is_contiguous(shape(), strides()); }
+  const std::shared_ptr<Storage>& storage() const { return body().storage; }
+  uint64_t version() const { return body().storage->version(); }
 
   // The values in row-major order, converted to T, on the host. Waits for the device.
   template <class T>
@@ -61,14 +61,14 @@ class Tensor {
   }
   // For kernels and loaders that write values; says so to the version counter.
   View mutable_view() const {
-    body_->storage->bump_version();
+    body().storage->bump_version();
     return {pointer(), body_->shape, body_->strides, body_->dtype, device()};
   }
   // For an output that its op has just made: no reader can exist, so the version stays.
   View output_view() const { return {pointer(), body_->shape, body_->strides, body_->dtype, device()}; }
 
   // autograd (defined there): see autograd/record.hpp and autograd/backward.hpp.
-  bool requires_grad() const { return body_->meta != nullptr && meta_requires_grad(); }
+  bool requires_grad() const { return body().meta != nullptr && meta_requires_grad(); }
   Tensor& set_requires_grad(bool value);  // only for a leaf with a floating dtype; returns *this
   bool is_leaf() const;
   Tensor grad() const;               // undefined before the first backward; f32 for a bf16 leaf
@@ -78,7 +78,7 @@ class Tensor {
 
   // Replaces what this handle and all its copies refer to; the Meta stays. For Module::to and loaders.
   void replace_storage(const Tensor& value) const;
-  const std::shared_ptr<Meta>& meta() const { return body_->meta; }
+  const std::shared_ptr<Meta>& meta() const { return body().meta; }
   void set_meta(std::shared_ptr<Meta> meta) const { body_->meta = std::move(meta); }
   bool is_same(const Tensor& other) const { return body_ == other.body_; }
   const void* id() const { return body_.get(); }
@@ -96,8 +96,13 @@ class Tensor {
     std::shared_ptr<Meta> meta;
   };
   static Tensor from_bytes(const void* values, int64_t count, const Shape& shape, DType dtype, Device device);
+  const Body& body() const {
+    if (body_ == nullptr) [[unlikely]]
+      fail<ValueError>("an undefined tensor was used where a value is needed");
+    return *body_;
+  }
   void* pointer() const {
-    return static_cast<std::byte*>(body_->storage->data()) + static_cast<size_t>(body_->offset) * size_of(body_->dtype);
+    return static_cast<std::byte*>(body().storage->data()) + static_cast<size_t>(body_->offset) * size_of(body_->dtype);
   }
   bool meta_requires_grad() const;
 

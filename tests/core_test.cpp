@@ -206,6 +206,15 @@ BOOST_AUTO_TEST_CASE(tensors_print_short_and_with_their_kind) {
   BOOST_TEST(printed(zeros({0, 2})) == "tensor([], f32 [0, 2] cpu:0)");
 }
 
+BOOST_AUTO_TEST_CASE(an_undefined_tensor_is_refused) {
+  const std::string text = "an undefined tensor was used where a value is needed";
+  check_throws<ValueError>([] { Tensor().shape(); }, text);
+  check_throws<ValueError>([] { Tensor().to_vector<float>(); }, "to_vector: the tensor is undefined");
+  check_throws<ValueError>([] { Tensor().requires_grad(); }, text);
+  check_throws<ValueError>([] { clone(Tensor()); }, text);
+  check_throws<ValueError>([] { zeros_like(Tensor()); }, text);
+}
+
 BOOST_AUTO_TEST_SUITE_END()
 
 }  // namespace
