@@ -6,6 +6,7 @@
 #include "autograd/record.hpp"
 #include "core/copy.hpp"
 #include "core/factory.hpp"
+#include "core/runtime.hpp"
 #include "ops/binary.hpp"
 #include "ops/matmul.hpp"
 #include "ops/shape.hpp"
@@ -40,7 +41,7 @@ struct LinearGradients {
 void run_chunk(const Tensor& x, const Tensor& weight, const Tensor& targets, const CrossEntropyOptions& options,
                const Tensor& factor, const Tensor& losses, const LinearGradients& grads) {
   const Tensor logits = empty({x.size(0), weight.size(0)}, x.dtype(), x.device());
-  const Tensor stats = empty({x.size(0), 2}, x.dtype(), x.device());
+  const Tensor stats = empty({x.size(0), 2}, losses.dtype(), x.device());
   kernels::matmul(x, transpose(weight, 0, 1), {}, logits.output_view());
   kernels::cross_entropy(logits, targets, options, losses.output_view(), stats.output_view());
   if (!grads.dx.defined() && !grads.dweight.defined()) return;
@@ -101,13 +102,14 @@ Tensor linear_cross_entropy(const Tensor& input, const Tensor& weight, const Ten
   {
     const NoGrad no_grad;
     const int64_t rows = input.size(0), classes = weight.size(0);
-    const Tensor x = copy_to(input, input.device(), y.dtype()), w = copy_to(weight, weight.device(), y.dtype());
+    const Tensor x = contiguous(input), w = contiguous(weight);
     const Tensor targets = contiguous(target), losses = empty({rows}, y.dtype(), y.device());
     const Tensor factor = factor_of(targets, options, classes, y.dtype());
     if (recording && input.requires_grad()) grads.dx = empty_like(x);
-    if (recording && weight.requires_grad()) grads.dweight = zeros_like(w);
-    // At most 64 MiB of f32 logits, and few enough rows to stay in the cache.
-    const int64_t chunk = std::clamp<int64_t>((16 << 20) / std::max<int64_t>(classes, 1), 64, 1024);
+    if (recording && weight.requires_grad()) grads.dweight = zeros(w.shape(), y.dtype(), w.device());
+    const auto row_bytes = static_cast<size_t>(std::max<int64_t>(classes, 1)) * sizeof(float);
+    const auto fitting = runtime(x.device().type).piece_bytes(x.device()) / row_bytes;
+    const int64_t chunk = std::max<int64_t>(static_cast<int64_t>(fitting), 256);
     for (int64_t at = 0; at < rows; at += chunk) {
       const int64_t n = std::min(chunk, rows - at);
       run_chunk(narrow(x, 0, at, n), w, narrow(targets, 0, at, n), options, factor, narrow(losses, 0, at, n),

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/matmul.hpp"
 
+#include <atomic>
+
 #include "autograd/record.hpp"
 #include "core/factory.hpp"
 #include "ops/reduce.hpp"
@@ -8,6 +10,8 @@
 
 namespace mahia {
 namespace {
+
+std::atomic<bool> tf32{false}, invariant{false};
 
 Shape leading(const Shape& shape) {
   Shape lead = shape;
@@ -34,6 +38,11 @@ Tensor multiply(const Tensor& a, const Tensor& b) {
 }
 
 }  // namespace
+
+void allow_tf32(bool on) { tf32 = on; }
+bool tf32_allowed() { return tf32; }
+void use_batch_invariant(bool on) { invariant = on; }
+bool batch_invariant() { return invariant; }
 
 Tensor matmul(const Tensor& a, const Tensor& b) {
   check<DTypeError>(is_floating_point(a.dtype()) && a.dtype() == b.dtype(),

@@ -11,9 +11,19 @@ namespace mahia {
 // wider. Throws DTypeError unless both have one floating dtype, ShapeError where k or the leading axes disagree.
 Tensor matmul(const Tensor& a, const Tensor& b);
 
+// Whether f32 products on CUDA may round their factors to TF32 (10 bits after the point) for speed. Off at the start.
+void allow_tf32(bool on);
+bool tf32_allowed();
+// Whether a row of a product on CUDA has the same bits whatever rows stand beside it, as on a CPU: the algorithm is
+// then chosen by the shape of b alone. Off at the start, since few rows are multiplied slower. Throws DeviceError at a
+// product for which that cannot be kept.
+void use_batch_invariant(bool on);
+bool batch_invariant();
+
 namespace kernels {
 // c (.., m, n) = start + a (.., m, k) b (.., k, n), one rank, leading axes equal. Any strides (0 for broadcast axes);
-// one of c's last two is 1. `start` has c's shape, or is absent: zeros.
+// one of c's last two is 1. `start` has c's shape and dtype, or is absent: zeros. It may be c itself. c may be f32
+// where a and b are bf16.
 inline constinit Kernel<void(ConstView a, ConstView b, ConstView start, View c)> matmul{
     "matmul", [](const ConstView& a, const ConstView& b, const ConstView&, const View& c) {
       const double elements = static_cast<double>(a.numel() + b.numel() + c.numel());

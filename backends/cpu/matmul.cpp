@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "backends/cpu/gemm.hpp"
+#include "core/copy.hpp"
+#include "core/scratch.hpp"
 
 namespace mahia::cpu {
 namespace {
@@ -23,7 +25,25 @@ int64_t offset_of(const ConstView& view, int64_t index) {
   return offset;
 }
 
+// A bf16 factor of an f32 product.
+class Widened {
+ public:
+  explicit Widened(const ConstView& x) : memory_(x.device(), static_cast<size_t>(x.numel()) * sizeof(float)) {
+    view_ = View(memory_.data<float>(), x.shape(), contiguous_strides(x.shape()), DType::f32, x.device());
+    kernels::copy(x, view_);
+  }
+  const View& view() const { return view_; }
+
+ private:
+  Scratch memory_;
+  View view_;
+};
+
 void matmul(ConstView a, ConstView b, ConstView start, View c) {
+  if (a.dtype() != c.dtype()) {
+    const Widened left(a), right(b);
+    return matmul(left.view(), right.view(), start, c);
+  }
   visit_float(c.dtype(), [&]<class X>() {
     const int64_t m = c.size(-2), n = c.size(-1), count = c.numel() / (m * n);
     std::vector<Product<X>> products;
