@@ -5,6 +5,7 @@
 #include "autograd/grad_mode.hpp"
 #include "core/copy.hpp"
 #include "core/factory.hpp"
+#include "ops/binary.hpp"
 #include "ops/norm.hpp"
 
 namespace mahia::nn {
@@ -46,7 +47,7 @@ Tensor BatchNorm1d::operator()(const Tensor& x) {
     const NoGrad no_grad;
     copy_into(out.running_mean, running_mean_);
     copy_into(out.running_var, running_var_);
-    fill(num_batches_tracked_, static_cast<double>(num_batches_tracked_.item<int64_t>() + 1));
+    copy_into(num_batches_tracked_ + 1.0, num_batches_tracked_);
   }
   return out.y;
 }

@@ -114,9 +114,13 @@ Tensor pow(const Tensor& x, const Tensor& z) {
   return record("pow", y, {a, b}, [a = save(a), b = save(b), y = save(y)](GradContext& ctx) {
     const Tensor& dy = ctx.strided_grad();
     Tensors grads(2);
-    if (ctx.needs(0)) grads[0] = sum_to(mul(dy, mul(*b, pow(*a, sub(*b, 1)))), (*a).shape());
+    if (ctx.needs(0)) {  // a^0 stays 1, also at 0
+      const Tensor slope = where(eq(*b, 0), zeros_like(*y), mul(*b, pow(*a, sub(*b, 1))));
+      grads[0] = sum_to(mul(dy, slope), (*a).shape());
+    }
     if (ctx.needs(1)) {
-      const Tensor slope = where(eq(*y, 0), zeros_like(*y), mul(*y, log(*a)));  // 0^b stays 0
+      // 0^b stays 0 for b > 0; as in PyTorch, the slope at 0^0 is 0 too.
+      const Tensor slope = where(eq(*a, 0), zeros_like(*y), mul(*y, log(*a)));
       grads[1] = sum_to(mul(dy, slope), (*b).shape());
     }
     return grads;
@@ -169,6 +173,7 @@ Tensor pow(const Tensor& a, double b) {
   result_dtype("pow", a, b);
   const Tensor y = b == 2 ? apply(kernels::mul, a, a) : apply(kernels::pow, a, b);
   return record("pow", y, {a}, [a = save(a), b](GradContext& ctx) {
+    if (b == 0) return Tensors{zeros_like(*a)};
     const Tensor slope = b == 2 ? *a : pow(*a, b - 1);
     return Tensors{mul(mul(ctx.strided_grad(), slope), b)};
   });

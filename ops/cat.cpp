@@ -2,6 +2,7 @@
 #include "ops/cat.hpp"
 
 #include <algorithm>
+#include <array>
 
 #include "autograd/record.hpp"
 #include "core/copy.hpp"
@@ -39,7 +40,7 @@ Overlap overlap_of(const Shape& x, const Shape& pads) {
     const int64_t left = at < pads.rank() ? pads[at] : 0, right = at < pads.rank() ? pads[at + 1] : 0;
     o.from[i] = std::max<int64_t>(0, -left);
     o.to[i] = std::max<int64_t>(0, left);
-    o.size[i] = std::max<int64_t>(0, x[i] - o.from[i] - std::max<int64_t>(0, -right));
+    o.size[i] = x[i] - o.from[i] - std::max<int64_t>(0, -right);
   }
   return o;
 }
@@ -77,16 +78,22 @@ Tensor cat(const Tensors& xs, int64_t axis) {
 
 Tensor stack(const Tensors& xs, int64_t axis) {
   check<ValueError>(!xs.empty(), "stack: needs at least one tensor");
+  const int a = normalize_axis("stack", axis, xs[0].rank() + 1);
   Tensors rows;
   for (const Tensor& x : xs) {
     check<ShapeError>(x.shape() == xs[0].shape(), "stack: shapes differ: ", xs[0], " and ", x);
-    rows.push_back(unsqueeze(x, axis));
+    rows.push_back(unsqueeze(x, a));
   }
-  return cat(rows, normalize_axis("stack", axis, xs[0].rank() + 1));
+  return cat(rows, a);
 }
 
 Tensor flip(const Tensor& x, const Shape& axes) {
-  for (const int64_t axis : axes) normalize_axis("flip", axis, x.rank());
+  std::array<bool, max_rank> seen{};
+  for (const int64_t axis : axes) {
+    bool& mark = seen[static_cast<size_t>(normalize_axis("flip", axis, x.rank()))];
+    check<ValueError>(!mark, "flip: axis ", axis, " appears twice in ", axes, ": ", x);
+    mark = true;
+  }
   return record("flip", reversed(x, axes), {x},
                 [axes](GradContext& ctx) { return Tensors{reversed(ctx.strided_grad(), axes)}; });
 }
@@ -97,8 +104,10 @@ Tensor pad(const Tensor& x, const Shape& pads, double value) {
   Shape shape = x.shape();
   for (int i = 0; i < pads.rank() / 2; ++i) {
     const int axis = x.rank() - 1 - i;
-    shape[axis] += pads[2 * i] + pads[2 * i + 1];
-    check<ShapeError>(shape[axis] >= 0, "pad: ", pads, " crops more than axis ", axis, " of ", x);
+    const int64_t n = x.shape()[axis], left = pads[2 * i], right = pads[2 * i + 1];
+    const bool fits = left >= -n && right >= -n && n + std::min<int64_t>(left, 0) + std::min<int64_t>(right, 0) >= 0;
+    check<ShapeError>(fits, "pad: ", pads, " crops more than axis ", axis, " of ", x);
+    shape[axis] += left + right;
   }
   const Overlap o = overlap_of(x.shape(), pads);
   const Tensor y = full(shape, value, x.dtype(), x.device());

@@ -97,8 +97,9 @@ Tensor layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, dou
   return normalize_rows("layer_norm", x, weight, bias, eps, true);
 }
 
-Tensor rms_norm(const Tensor& x, const Tensor& weight, double eps) {
-  return normalize_rows("rms_norm", x, weight, {}, eps, false);
+Tensor rms_norm(const Tensor& x, const Tensor& weight, std::optional<double> eps) {
+  const double smallest = x.dtype() == DType::f64 ? 0x1p-52 : 0x1p-23;
+  return normalize_rows("rms_norm", x, weight, {}, eps.value_or(smallest), false);
 }
 
 BatchNorm batch_norm(const Tensor& input, const Tensor& weight, const Tensor& bias, const Tensor& running_mean,

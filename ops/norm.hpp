@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
+
 #include "../core/kernel.hpp"
 #include "../core/tensor.hpp"
 
@@ -11,8 +13,9 @@ namespace mahia {
 
 // y = (x - mean) / sqrt(var + eps) * weight + bias, mean and biased variance over the last axis; weight, bias (D).
 Tensor layer_norm(const Tensor& x, const Tensor& weight = {}, const Tensor& bias = {}, double eps = 1e-5);
-// y = x / sqrt(mean(x^2) + eps) * weight over the last axis; weight (D).
-Tensor rms_norm(const Tensor& x, const Tensor& weight = {}, double eps = 1e-5);
+// y = x / sqrt(mean(x^2) + eps) * weight over the last axis; weight (D). eps is by default that of the dtype the sums
+// are in, 2^-23 or 2^-52, as in PyTorch.
+Tensor rms_norm(const Tensor& x, const Tensor& weight = {}, std::optional<double> eps = {});
 
 struct BatchNorm {
   Tensor y, running_mean, running_var;

@@ -47,22 +47,19 @@ Tensor narrow_view(const Tensor& x, int axis, int64_t start, int64_t length) {
 }
 
 Shape resolve(const Tensor& x, Shape shape) {
-  int64_t known = 1;
+  const Shape wanted = shape;
   int open = -1;
   for (int i = 0; i < shape.rank(); ++i) {
-    check<ShapeError>(shape[i] >= -1 && (shape[i] != -1 || open < 0), "reshape: bad shape ", shape, " for ", x);
-    if (shape[i] == -1) {
-      open = i;
-    } else {
-      known *= shape[i];
-    }
+    check<ShapeError>(shape[i] >= -1 && (shape[i] != -1 || open < 0), "reshape: bad shape ", wanted, " for ", x);
+    if (shape[i] == -1) shape[open = i] = 1;
   }
+  const int64_t known = numel(shape);
   if (open >= 0) {
-    check<ShapeError>(known != 0, "reshape: -1 is ambiguous in ", shape, " for ", x);
+    check<ShapeError>(known != 0, "reshape: -1 is ambiguous in ", wanted, " for ", x);
     shape[open] = x.numel() / known;
-    known *= shape[open];
   }
-  check<ShapeError>(known == x.numel(), "reshape: ", x, " does not have the ", known, " elements of ", shape);
+  const int64_t found = open >= 0 ? known * shape[open] : known;  // at most x.numel() when a dim was open
+  check<ShapeError>(found == x.numel(), "reshape: ", x, " does not have the ", found, " elements of ", shape);
   return shape;
 }
 
@@ -152,14 +149,15 @@ Tensor expand(const Tensor& x, const Shape& wanted) {
                       " on axis ", i);
     strides[i] = i < lead || (size == 1 && shape[i] != 1) ? 0 : x.strides()[i - lead];
   }
+  numel(shape);  // throws when there are too many elements to count
   return record("expand", view_of(x, shape, strides, x.offset()), {x},
                 [from = x.shape()](GradContext& ctx) { return Tensors{sum_to(ctx.grad(), from)}; });
 }
 
 Tensor narrow(const Tensor& x, int64_t axis, int64_t start, int64_t length) {
   const int a = normalize_axis("narrow", axis, x.rank());
-  check<IndexError>(start >= 0 && length >= 0 && start <= x.shape()[a] - length, "narrow: [", start, ", ",
-                    start + length, ") is outside axis ", a, " of ", x);
+  check<IndexError>(start >= 0 && length >= 0 && start <= x.shape()[a] - length, "narrow: ", length, " from ", start,
+                    " on is outside axis ", a, " of ", x);
   return record("narrow", narrow_view(x, a, start, length), {x},
                 [from = x.shape(), a, start, length](GradContext& ctx) {
                   const Tensor dx = zeros(from, ctx.strided_grad().dtype(), ctx.strided_grad().device());
@@ -215,7 +213,9 @@ Tensors split(const Tensor& x, int64_t size, int64_t axis) {
 Tensors chunk(const Tensor& x, int64_t chunks, int64_t axis) {
   const int a = normalize_axis("chunk", axis, x.rank());
   check<ValueError>(chunks >= 1, "chunk: chunks is ", chunks, ", must be at least 1");
-  return split(x, std::max<int64_t>(1, (x.shape()[a] + chunks - 1) / chunks), a);
+  const int64_t n = x.shape()[a];
+  if (n == 0) return split(x, std::vector<int64_t>(static_cast<size_t>(chunks), 0), a);
+  return split(x, n / chunks + (n % chunks != 0), a);
 }
 
 }  // namespace mahia

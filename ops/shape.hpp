@@ -19,6 +19,6 @@ Tensor narrow(const Tensor& x, int64_t axis, int64_t start, int64_t length);  //
 Tensor select(const Tensor& x, int64_t axis, int64_t index);                  // view without `axis`
 Tensors split(const Tensor& x, int64_t size, int64_t axis = 0);  // views of `size`, the last may be shorter
 Tensors split(const Tensor& x, const std::vector<int64_t>& sizes, int64_t axis = 0);
-Tensors chunk(const Tensor& x, int64_t chunks, int64_t axis = 0);  // as PyTorch: ceil(n / chunks) each
+Tensors chunk(const Tensor& x, int64_t chunks, int64_t axis = 0);  // as PyTorch: ceil(n / chunks) each, so maybe fewer
 
 }  // namespace mahia

@@ -2,6 +2,8 @@
 // What a whole training step promises: no memory from the system once it is warm, the same bits for any number of
 // threads, and no kernel that no specification calls.
 #include <boost/test/unit_test.hpp>
+#include <map>
+#include <set>
 
 #include "autograd/backward.hpp"
 #include "core/factory.hpp"
@@ -62,6 +64,21 @@ BOOST_AUTO_TEST_CASE(five_steps_give_the_same_weights_for_any_number_of_threads)
     }
   }
   set_num_threads(threads);
+}
+
+BOOST_AUTO_TEST_CASE(every_kernel_is_called_by_some_specification) {
+  // Slots of core that no op calls: the core suites test random numbers and the search for what is not finite.
+  const std::set<std::string> of_core = {"random_fill", "count_nonfinite", "check_finite"};
+  std::map<const KernelBase*, int64_t> before;
+  for (const KernelBase* kernel : all_kernels()) before[kernel] = kernel->calls();
+  tests::run_every_spec_once();
+  for (const auto& [kernel, calls] : before) {
+    const std::string name = kernel->name();
+    if (name.starts_with("test_") || of_core.contains(name)) continue;  // test_*: slots of other tests
+    if (!kernel->has(DeviceType::cpu)) continue;
+    BOOST_TEST(kernel->calls() > calls, name << ": no case of a specification calls it");
+  }
+  BOOST_TEST(!before.empty());
 }
 
 BOOST_AUTO_TEST_SUITE_END()

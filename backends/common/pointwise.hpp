@@ -141,7 +141,10 @@ struct GeluTanh {
   T a, b;
   static constexpr double linear = 1.5957691216057308, cubic = 0.07135481627260025;
 
+  // Beyond these bounds the gate is 0 or 1, and powers of x would overflow.
+  MAHIA_HD static T bounded(T x) { return x < T(-32) ? T(-32) : x > T(32) ? T(32) : x; }
   MAHIA_HD T gate(T x) const {
+    x = bounded(x);
     const T c1 = T(linear), c3 = T(cubic);
     const T square = x * x, square_error = M::fma(x, x, -square);
     const T term = c3 * square, term_error = M::fma(c3, square, -term);
@@ -156,7 +159,8 @@ struct GeluTanh {
   MAHIA_HD T value(T x) const { return x * gate(x); }
   MAHIA_HD T slope(T x) const {
     const T s = gate(x);
-    return s * (1 + x * (1 - s) * (T(linear) + 3 * T(cubic) * x * x));
+    const T near = bounded(x);
+    return s * (1 + near * (1 - s) * (T(linear) + 3 * T(cubic) * near * near));
   }
 };
 

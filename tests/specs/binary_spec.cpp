@@ -34,58 +34,101 @@ Array zip(const Array& a, const Array& b, Reference f) {
   return y;
 }
 
-std::vector<OpCase> cases(Op op, Reference f, double low, double high) {
+struct Pair {
+  Shape a, b;
+};
+
+const std::vector<Pair> pairs = {
+    {{1}, {1}},              // one element
+    {{}, {}},                // no axes
+    {{0, 3}, {1, 3}},        // nothing
+    {{5, 7}, {5, 7}},        // the same shape
+    {{6, 11}, {11}},         // a row
+    {{6, 11}, {6, 1}},       // a column
+    {{7, 1}, {1, 9}},        // the outer product
+    {{}, {4, 5}},            // a number on the left
+    {{2, 1, 5}, {2, 3, 5}},  // the axis in the middle
+};
+
+const std::vector<Pair> device_pairs = {
+    {{31}, {31}},
+    {{1025}, {1}},
+    {{127, 0}, {127, 1}},
+    {{129, 257}, {129, 257}},
+    {{257, 129}, {129}},
+    {{257, 128}, {257, 1}},
+    {{1, 1023}, {255, 1}},
+    {{3, 40009}, {40009}},
+    {{65537, 2}, {2}},
+    {{65537, 2}, {65537, 1}},
+    {{}, {33, 1025}},
+    {{2, 3, 1, 5, 7}, {4, 1, 7}},
+    {{2, 1, 3, 1, 33}, {1, 5, 1, 9, 1}},
+    {{1000003}, {1000003}},
+};
+
+std::vector<OpCase> cases(Op op, Reference f, double low, double high, const std::vector<Pair>& shapes) {
   std::vector<OpCase> list;
-  const auto add_case = [&](const std::string& name, const Shape& a, const Shape& b) {
-    list.push_back({name,
+  for (const auto& [a, b] : shapes) {
+    list.push_back({message(a, " and ", b),
                     {{a, low, high}, {b, low, high}},
                     [op](const Tensors& x) { return Tensors{op(x[0], x[1])}; },
                     [f](const Arrays& x) { return Arrays{zip(x[0], x[1], f)}; }});
-  };
-  add_case("one element", {1}, {1});
-  add_case("no axes", {}, {});
-  add_case("nothing", {0, 3}, {1, 3});
-  add_case("same shape", {5, 7}, {5, 7});
-  add_case("row", {6, 11}, {11});
-  add_case("column", {6, 11}, {6, 1});
-  add_case("outer product", {7, 1}, {1, 9});
-  add_case("scalar left", {}, {4, 5});
-  add_case("middle axis", {2, 1, 5}, {2, 3, 5});
-  list.push_back({"transposed",
-                  {{{4, 6}, low, high}, {{6, 4}, low, high}},
-                  [op](const Tensors& x) { return Tensors{op(transpose(x[0], 0, 1), x[1])}; },
-                  [f](const Arrays& x) {
-                    Array turned(x[1].shape);
-                    for (int64_t i = 0; i < 24; ++i) turned[i] = x[0][i % 4 * 6 + i / 4];
-                    return Arrays{zip(turned, x[1], f)};
-                  }});
+  }
   return list;
 }
 
-const OpSpec add_spec("add", [] {
-  return cases(
-      add, [](double a, double b) { return a + b; }, -2, 2);
-});
-const OpSpec sub_spec("sub", [] {
-  return cases(
-      sub, [](double a, double b) { return a - b; }, -2, 2);
-});
-const OpSpec mul_spec("mul", [] {
-  return cases(
-      mul, [](double a, double b) { return a * b; }, -2, 2);
-});
-const OpSpec div_spec("div", [] {
-  return cases(
-      div, [](double a, double b) { return a / b; }, 0.5, 2);
-});
-const OpSpec pow_spec("pow", [] { return cases(pow, std::pow, 0.5, 2); });
-const OpSpec maximum_spec("maximum", [] { return cases(maximum, std::fmax, -2, 2); });
-const OpSpec minimum_spec("minimum", [] { return cases(minimum, std::fmin, -2, 2); });
+OpCase transposed_case(Op op, Reference f, double low, double high, int64_t rows, int64_t columns) {
+  return {message("transposed ", rows, " x ", columns),
+          {{{rows, columns}, low, high}, {{columns, rows}, low, high}},
+          [op](const Tensors& x) { return Tensors{op(transpose(x[0], 0, 1), x[1])}; },
+          [=](const Arrays& x) {
+            Array turned(x[1].shape);
+            for (int64_t i = 0; i < turned.size(); ++i) turned[i] = x[0][i % rows * columns + i / rows];
+            return Arrays{zip(turned, x[1], f)};
+          }};
+}
+
+OpCase permuted_case(Op op, double low, double high) {
+  return {"permuted and broadcast",
+          {{{2, 3, 4, 5, 7}, low, high}, {{4, 1, 3, 1}, low, high}},
+          [op](const Tensors& x) {
+            return Tensors{op(permute(x[0], {4, 2, 0, 1, 3}), x[1])};
+          },
+          {}};
+}
+
+OpSpec spec_of(const char* name, Op op, Reference f, double low, double high) {
+  return OpSpec(name,
+                [=] {
+                  std::vector<OpCase> list = cases(op, f, low, high, pairs);
+                  list.push_back(transposed_case(op, f, low, high, 4, 6));
+                  return list;
+                },
+                {.device_cases = [=] {
+                  std::vector<OpCase> list = cases(op, f, low, high, device_pairs);
+                  list.push_back(transposed_case(op, f, low, high, 129, 65));
+                  list.push_back(permuted_case(op, low, high));
+                  return list;
+                }});
+}
+
+const OpSpec add_spec = spec_of(
+    "add", add, [](double a, double b) { return a + b; }, -2, 2);
+const OpSpec sub_spec = spec_of(
+    "sub", sub, [](double a, double b) { return a - b; }, -2, 2);
+const OpSpec mul_spec = spec_of(
+    "mul", mul, [](double a, double b) { return a * b; }, -2, 2);
+const OpSpec div_spec = spec_of(
+    "div", div, [](double a, double b) { return a / b; }, 0.5, 2);
+const OpSpec pow_spec = spec_of("pow", pow, std::pow, 0.5, 2);
+const OpSpec maximum_spec = spec_of("maximum", maximum, std::fmax, -2, 2);
+const OpSpec minimum_spec = spec_of("minimum", minimum, std::fmin, -2, 2);
 
 // Tensor with number, both sides, as one spec.
-std::vector<OpCase> number_cases() {
+std::vector<OpCase> number_cases(const std::vector<Shape>& shapes) {
   std::vector<OpCase> list;
-  for (const Shape& shape : {Shape{1}, Shape{0}, Shape{3, 5}, Shape{2, 3, 7}, Shape{129}}) {
+  for (const Shape& shape : shapes) {
     list.push_back({message(shape),
                     {{shape, 0.5, 2}},
                     [](const Tensors& in) {
@@ -107,7 +150,15 @@ std::vector<OpCase> number_cases() {
   return list;
 }
 
-const OpSpec number_spec("arithmetic_with_numbers", number_cases);
+const OpSpec number_spec(
+    "arithmetic_with_numbers",
+    [] {
+      return number_cases({{1}, {0}, {3, 5}, {2, 3, 7}, {129}});
+    },
+    {.device_cases = [] {
+      return number_cases(
+          {{}, {31}, {32}, {33}, {255}, {1025}, {5, 0, 3}, {127, 129}, {3, 9001}, {9001, 3}, {2, 3, 4, 5, 7}, {50021}});
+    }});
 
 BOOST_AUTO_TEST_SUITE(binary)
 
@@ -189,6 +240,21 @@ BOOST_AUTO_TEST_CASE(errors_name_the_op_and_every_operand) {
       "add: the number 0.5 is not whole, but the tensor is i64 [3] cpu:0; cast it with to() first");
   check_throws<DTypeError>([] { pow(arange(3), arange(3)); },
                            "pow: needs floating tensors, got i64 [3] cpu:0 and i64 [3] cpu:0");
+}
+
+BOOST_AUTO_TEST_CASE(pow_at_zero_has_pytorchs_slopes) {
+  const auto slopes = [](double base, double exponent) {
+    const Tensor a = Tensor::from({base}, {1}).set_requires_grad(true),
+                 b = Tensor::from({exponent}, {1}).set_requires_grad(true);
+    backward(sum(pow(a, b)));
+    return std::pair{a.grad().item<double>(), b.grad().item<double>()};
+  };
+  BOOST_TEST((slopes(0, 0) == std::pair{0.0, 0.0}));
+  BOOST_TEST((slopes(0, 1) == std::pair{1.0, 0.0}));
+  BOOST_TEST((slopes(0, 2) == std::pair{0.0, 0.0}));
+  const Tensor x = Tensor::from({0.0, 2.0}, {2}).set_requires_grad(true);
+  backward(sum(pow(x, 0.0)));
+  BOOST_TEST(x.grad().to_vector<double>() == (std::vector<double>{0, 0}), boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -70,8 +70,14 @@ Conv1dOptions depthwise(int64_t channels, std::variant<int64_t, Padding> padding
   return {.padding = padding, .dilation = dilation, .groups = channels};
 }
 
+std::vector<OpCase> made(const std::vector<Convolution>& list) {
+  std::vector<OpCase> cases;
+  for (const Convolution& c : list) cases.push_back(make_case(c));
+  return cases;
+}
+
 std::vector<OpCase> cases() {
-  const Convolution list[] = {
+  return made({
       {{1, 1, 1}, {1, 1, 1}},
       {{0, 3, 7}, {3, 1, 3}, depthwise(3, Padding::causal)},
       {{2, 3, 0}, {3, 1, 3}, depthwise(3, 2)},
@@ -86,13 +92,31 @@ std::vector<OpCase> cases() {
       {{2, 3, 11}, {4, 3, 3}, {.stride = 2, .padding = 1}, false},
       {{1, 3, 12}, {2, 3, 4}, {.stride = 3, .padding = Padding::causal, .dilation = 2}},
       {{2, 3, 9}, {6, 1, 3}, {.padding = Padding::same, .groups = 3}},
-  };
-  std::vector<OpCase> made;
-  for (const Convolution& c : list) made.push_back(make_case(c));
-  return made;
+  });
 }
 
-const OpSpec conv1d_spec("conv1d", cases);
+std::vector<OpCase> device_cases() {
+  std::vector<Convolution> list = {
+      {{1, 1, 30011}, {1, 1, 9}, depthwise(1, Padding::causal)},
+      {{3, 130, 1025}, {130, 1, 4}, depthwise(130, Padding::causal)},
+      {{2, 129, 255}, {129, 1, 9}, depthwise(129, Padding::same, 16), false},
+      {{1, 65537, 2}, {65537, 1, 2}, depthwise(65537, Padding::causal)},
+      {{65537, 1, 3}, {1, 1, 3}, depthwise(1, 1)},
+      {{2, 33, 127}, {33, 1, 5}, depthwise(33, 0, 31)},  // from 127 to 3
+      {{4, 32, 500}, {64, 32, 5}, {.padding = Padding::causal}},
+      {{2, 128, 128}, {64, 128, 3}, {.padding = Padding::same, .dilation = 7}},
+      {{1, 65, 1023}, {33, 65, 2}, {.padding = 1}, false},
+      {{3, 48, 257}, {96, 16, 3}, {.stride = 2, .padding = 1, .groups = 3}},
+      {{2, 1, 8000}, {31, 1, 9}, {.stride = 4, .padding = 8, .dilation = 2}},
+  };
+  for (int64_t taps = 1; taps <= 9; ++taps) {
+    list.push_back({{2, 31, 129}, {31, 1, taps}, depthwise(31, Padding::causal, taps % 4 + 1)});
+    list.push_back({{2, 8, 65}, {16, 4, taps}, {.padding = taps, .dilation = taps % 3 + 1, .groups = 2}});
+  }
+  return made(list);
+}
+
+const OpSpec conv1d_spec("conv1d", cases, {.device_cases = device_cases});
 
 Tensors random_operands(const Convolution& c, DType dtype = DType::f32) {
   return {make_input({c.x}, dtype, 1, false), make_input({c.weight}, dtype, 2, false),

@@ -63,20 +63,48 @@ OpCase linear_case(int64_t rows, int64_t width, int64_t classes, const CrossEntr
           }};
 }
 
-const OpSpec cross_entropy_spec("cross_entropy", [] {
-  return std::vector<OpCase>{logits_case(1, 1, {}),
-                             logits_case(0, 4, {-100, 0, Reduction::sum}),
-                             logits_case(5, 3, {}),
-                             logits_case(9, 33, {1, 0.1, Reduction::mean}),
-                             logits_case(7, 12, {-100, 0.2, Reduction::none}),
-                             logits_case(20, 17, {3, 0, Reduction::sum})};
-});
+std::vector<OpCase> logits_cases() {
+  return {logits_case(1, 1, {}),
+          logits_case(0, 4, {-100, 0, Reduction::sum}),
+          logits_case(5, 3, {}),
+          logits_case(9, 33, {1, 0.1, Reduction::mean}),
+          logits_case(7, 12, {-100, 0.2, Reduction::none}),
+          logits_case(20, 17, {3, 0, Reduction::sum})};
+}
 
-const OpSpec linear_cross_entropy_spec("linear_cross_entropy", [] {
-  return std::vector<OpCase>{linear_case(1, 1, 1, {}), linear_case(0, 3, 4, {-100, 0, Reduction::sum}),
-                             linear_case(5, 4, 3, {}), linear_case(9, 6, 21, {1, 0.1, Reduction::mean}),
-                             linear_case(20, 5, 7, {3, 0, Reduction::sum})};
-});
+std::vector<OpCase> logits_device_cases() {
+  return {logits_case(65537, 2, {}),
+          logits_case(129, 1, {-100, 0, Reduction::none}),
+          logits_case(3, 50257, {-100, 0.1, Reduction::mean}),
+          logits_case(1, 1023, {-100, 0, Reduction::none}),
+          logits_case(31, 32, {0, 0, Reduction::mean}),
+          logits_case(33, 31, {-100, 1, Reduction::sum}),
+          logits_case(127, 1025, {5, 0.3, Reduction::none}),
+          logits_case(255, 256, {}),
+          logits_case(257, 129, {-100, 0.1, Reduction::sum}),
+          logits_case(1025, 255, {7, 0, Reduction::mean})};
+}
+
+std::vector<OpCase> linear_cases() {
+  return {linear_case(1, 1, 1, {}), linear_case(0, 3, 4, {-100, 0, Reduction::sum}), linear_case(5, 4, 3, {}),
+          linear_case(9, 6, 21, {1, 0.1, Reduction::mean}), linear_case(20, 5, 7, {3, 0, Reduction::sum})};
+}
+
+std::vector<OpCase> linear_device_cases() {
+  return {linear_case(2100, 40, 50, {}),  // several chunks of rows
+          linear_case(5000, 8, 33, {1, 0.1, Reduction::mean}),
+          linear_case(1025, 1, 129, {-100, 0, Reduction::sum}),
+          linear_case(1, 257, 1023, {}),
+          linear_case(3, 64, 20011, {-100, 0.2, Reduction::mean}),
+          linear_case(31, 128, 256, {}),
+          linear_case(33, 127, 1, {}),
+          linear_case(128, 128, 512, {0, 0, Reduction::sum}),
+          linear_case(129, 65, 255, {-100, 0.1, Reduction::sum}),
+          linear_case(257, 3, 2, {1, 0, Reduction::mean})};
+}
+
+const OpSpec cross_entropy_spec("cross_entropy", logits_cases, {.device_cases = logits_device_cases});
+const OpSpec linear_cross_entropy_spec("linear_cross_entropy", linear_cases, {.device_cases = linear_device_cases});
 
 BOOST_AUTO_TEST_SUITE(cross_entropy)
 

@@ -19,24 +19,28 @@ Array cumsum_of(const Array& x, int axis) {
   return y;
 }
 
+OpCase cumsum_case(const Shape& shape, int axis) {
+  return {message(shape, " axis ", axis),
+          {{shape}},
+          [axis](const Tensors& x) { return Tensors{cumsum(x[0], axis)}; },
+          [axis](const Arrays& x) { return Arrays{cumsum_of(x[0], axis)}; }};
+}
+
 std::vector<OpCase> cases() {
-  std::vector<OpCase> list;
-  const auto add = [&](const Shape& shape, int axis) {
-    list.push_back({message(shape, " axis ", axis),
-                    {{shape}},
-                    [axis](const Tensors& x) { return Tensors{cumsum(x[0], axis)}; },
-                    [axis](const Arrays& x) { return Arrays{cumsum_of(x[0], axis)}; }});
-  };
-  add({1}, 0);
-  add({4, 0}, 1);
-  add({0, 4}, 1);
-  add({3, 17}, 1);
-  add({3, 17}, 0);
-  add({2, 5, 70}, 1);
+  return {cumsum_case({1}, 0),     cumsum_case({4, 0}, 1),  cumsum_case({0, 4}, 1),
+          cumsum_case({3, 17}, 1), cumsum_case({3, 17}, 0), cumsum_case({2, 5, 70}, 1)};
+}
+
+std::vector<OpCase> device_cases() {
+  std::vector<OpCase> list = {
+      cumsum_case({1000003}, 0),   cumsum_case({65537, 3}, 0),       cumsum_case({65537, 3}, 1),
+      cumsum_case({3, 65537}, 0),  cumsum_case({3, 65537}, 1),       cumsum_case({129, 1}, 1),
+      cumsum_case({1, 129, 1}, 1), cumsum_case({2, 3, 33, 4, 5}, 2), cumsum_case({5, 4, 3, 2, 257}, 4)};
+  for (const int64_t n : {31, 32, 33, 127, 128, 255, 256, 257, 1023, 1025}) list.push_back(cumsum_case({7, n}, 1));
   return list;
 }
 
-const OpSpec cumsum_spec("cumsum", cases);
+const OpSpec cumsum_spec("cumsum", cases, {.device_cases = device_cases});
 
 BOOST_AUTO_TEST_SUITE(cumsum_integers)
 

@@ -23,9 +23,9 @@ Array dropout_of(const Array& x, double p) {
   return y;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> cases(const std::vector<Shape>& shapes) {
   std::vector<OpCase> list;
-  for (const Shape& shape : {Shape{1}, Shape{0, 3}, Shape{5, 7}, Shape{63}, Shape{2, 3, 11}, Shape{257}}) {
+  for (const Shape& shape : shapes) {
     for (const double p : {0.0, 0.25, 0.9}) {
       list.push_back({message(shape, " p ", p),
                       {{shape}},
@@ -36,7 +36,13 @@ std::vector<OpCase> cases() {
   return list;
 }
 
-const OpSpec dropout_spec("dropout", cases);
+const OpSpec dropout_spec("dropout",
+                          [] {
+                            return cases({{1}, {0, 3}, {5, 7}, {63}, {2, 3, 11}, {257}});
+                          },
+                          {.device_cases = [] {
+                            return cases({{31}, {128}, {1023}, {1025}, {129, 255}, {2, 3, 4, 5, 7}, {500009}});
+                          }});
 
 BOOST_AUTO_TEST_SUITE(dropout_masks)
 

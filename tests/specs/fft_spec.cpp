@@ -90,8 +90,29 @@ std::vector<OpCase> irfft_cases() {
           irfft_case({2, 19, 2}, 37), irfft_case({2, 30, 2}, 45)};
 }
 
-const OpSpec rfft_spec("rfft", rfft_cases, {.f32_rtol = 1.3e-6, .f32_atol = 3e-5});
-const OpSpec irfft_spec("irfft", irfft_cases);
+// Primes, powers of two, products of many factors, and their neighbours.
+constexpr int64_t device_lengths[] = {31,   32,   127,  128,  129,  255,  256,  257,  360,   1000,  1009,
+                                      1023, 1024, 1025, 4096, 4099, 5040, 8191, 8192, 16384, 19997, 20000};
+
+std::vector<OpCase> rfft_device_cases() {
+  std::vector<OpCase> list = {rfft_case({65537, 3}),    rfft_case({33, 257}, 1024), rfft_case({33, 1000}, 127),
+                              rfft_case({5, 1}, 64),    rfft_case({5, 1}),          rfft_case({2, 3, 1, 4, 60}),
+                              rfft_case({2, 0, 4}, 16), rfft_case({129, 100}, 1)};
+  for (const int64_t n : device_lengths) list.push_back(rfft_case({2, n}));
+  return list;
+}
+
+std::vector<OpCase> irfft_device_cases() {
+  std::vector<OpCase> list = {irfft_case({65537, 2, 2}, 3),  irfft_case({33, 257, 2}, 1024),
+                              irfft_case({33, 501, 2}, 127), irfft_case({5, 1, 2}, 64),
+                              irfft_case({129, 50, 2}, 1),   irfft_case({2, 3, 1, 31, 2}),
+                              irfft_case({2, 0, 4, 2})};
+  for (const int64_t n : device_lengths) list.push_back(irfft_case({2, n / 2 + 1, 2}, n));
+  return list;
+}
+
+const OpSpec rfft_spec("rfft", rfft_cases, {.f32_rtol = 1.3e-6, .f32_atol = 3e-5, .device_cases = rfft_device_cases});
+const OpSpec irfft_spec("irfft", irfft_cases, {.device_cases = irfft_device_cases});
 
 double relative_rms_error(const Tensor& actual, const std::vector<double>& expected) {
   const std::vector<double> values = actual.to_vector<double>();

@@ -13,8 +13,8 @@
 namespace mahia::tests {
 namespace {
 
-Tensor offsets_of(const std::vector<int32_t>& offsets) {
-  return Tensor::from(offsets, {static_cast<int64_t>(offsets.size())});
+Tensor offsets_of(const std::vector<int32_t>& offsets, Device device = cpu_device) {
+  return Tensor::from(offsets, {static_cast<int64_t>(offsets.size())}, device);
 }
 
 Array grouped_of(const Arrays& x, const std::vector<int32_t>& offsets) {
@@ -32,27 +32,69 @@ Array grouped_of(const Arrays& x, const std::vector<int32_t>& offsets) {
   return y;
 }
 
+OpCase grouped_case(const std::vector<int32_t>& offsets, int64_t in, int64_t out, bool bias) {
+  const auto groups = static_cast<int64_t>(offsets.size()) - 1;
+  std::vector<Input> inputs = {{{offsets.back(), in}}, {{groups, out, in}}};
+  if (bias) inputs.push_back({{groups, out}});
+  return {message(groups, " groups, ", inputs[0].shape, " to ", out), inputs,
+          [=](const Tensors& t) {
+            return Tensors{grouped_mm(t[0], t[1], offsets_of(offsets, t[0].device()), bias ? t[2] : Tensor())};
+          },
+          [=](const Arrays& a) { return Arrays{grouped_of(a, offsets)}; }};
+}
+
 std::vector<OpCase> cases() {
-  std::vector<OpCase> list;
-  const auto add = [&](const std::vector<int32_t>& offsets, int64_t in, int64_t out, bool bias) {
-    const auto groups = static_cast<int64_t>(offsets.size()) - 1;
-    std::vector<Input> inputs = {{{offsets.back(), in}}, {{groups, out, in}}};
-    if (bias) inputs.push_back({{groups, out}});
-    list.push_back(
-        {message(groups, " groups, ", inputs[0].shape, " to ", out), inputs,
-         [=](const Tensors& t) { return Tensors{grouped_mm(t[0], t[1], offsets_of(offsets), bias ? t[2] : Tensor())}; },
-         [=](const Arrays& a) { return Arrays{grouped_of(a, offsets)}; }});
+  return {grouped_case({0, 1}, 1, 1, true),          grouped_case({0, 0, 0}, 3, 2, true),
+          grouped_case({0, 3, 3, 7}, 5, 4, true),    grouped_case({0, 2, 5}, 0, 3, true),
+          grouped_case({0, 0, 9, 20}, 7, 18, false), grouped_case({0, 75, 80}, 3, 5, true)};
+}
+
+// `groups` groups, of which every `every`th has rows: 1, 2, ... modulo `most`, but `most` in the last.
+std::vector<int32_t> sparse_groups(int32_t groups, int32_t every, int32_t most) {
+  std::vector<int32_t> offsets = {0};
+  for (int32_t e = 0; e < groups; ++e) {
+    const int32_t rows = e == groups - 1 ? most : e % every == 0 ? (37 * (e / every) + 1) % most : 0;
+    offsets.push_back(offsets.back() + rows);
+  }
+  return offsets;
+}
+
+std::vector<OpCase> device_cases() {
+  struct Widths {
+    int64_t in, out;
   };
-  add({0, 1}, 1, 1, true);
-  add({0, 0, 0}, 3, 2, true);
-  add({0, 3, 3, 7}, 5, 4, true);
-  add({0, 2, 5}, 0, 3, true);
-  add({0, 0, 9, 20}, 7, 18, false);
-  add({0, 75, 80}, 3, 5, true);
+  std::vector<OpCase> list;
+  // Multiples of 8, which the tensor cores take, and others; with and without a bias.
+  for (const auto& [in, out] : {Widths{8, 8},
+                                {128, 136},
+                                {136, 64},
+                                {64, 256},
+                                {40, 24},
+                                {16, 1},
+                                {1, 16},
+                                {130, 136},
+                                {136, 130},
+                                {31, 33},
+                                {129, 127},
+                                {65, 8},
+                                {8, 65}}) {
+    list.push_back(grouped_case(sparse_groups(5, 1, 64), in, out, in % 3 != 1));
+    list.push_back(grouped_case({0, 0, 129, 129, 130, 258, 258}, in, out, in % 3 == 1));
+  }
+  list.push_back(grouped_case({0, 128}, 130, 136, true));
+  list.push_back(grouped_case({0, 1, 2, 3, 4}, 256, 128, true));
+  list.push_back(grouped_case({0, 0, 0, 0, 0, 1025, 1025}, 72, 80, true));
+  list.push_back(grouped_case({0, 2000, 2001, 2008, 2008, 2023}, 32, 40, false));
+  for (const int32_t groups : {64, 128, 300}) {
+    list.push_back(grouped_case(sparse_groups(groups, 7, 9), 16, 24, true));
+    list.push_back(grouped_case(sparse_groups(groups, 3, 33), 13, 11, true));
+    list.push_back(grouped_case(sparse_groups(groups, 1000, 40), 32, 8, false));  // all but two are empty
+    list.push_back(grouped_case(std::vector<int32_t>(static_cast<size_t>(groups) + 1), 16, 8, true));
+  }
   return list;
 }
 
-const OpSpec grouped_mm_spec("grouped_mm", cases);
+const OpSpec grouped_mm_spec("grouped_mm", cases, {.device_cases = device_cases});
 
 BOOST_AUTO_TEST_SUITE(grouped_mm)
 

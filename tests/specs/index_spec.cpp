@@ -63,83 +63,100 @@ Array gather_of(const Array& x, int axis, const Array& index) {
   return y;
 }
 
-std::vector<OpCase> embedding_cases() {
-  std::vector<OpCase> list;
-  const auto add = [&](const Shape& ids, int64_t rows, int64_t width) {
-    Shape shape = ids;
-    shape.push_back(width);
-    list.push_back({message(ids, " of ", rows, " x ", width),
-                    {indices(ids, rows), {{rows, width}}},
-                    [](const Tensors& t) { return Tensors{embedding(t[0], t[1])}; },
-                    [=](const Arrays& a) { return Arrays{select_of(a[1], 0, a[0], shape)}; }});
-  };
-  add({1}, 1, 1);
-  add({0}, 3, 4);
-  add({3, 0, 2}, 5, 2);
-  add({}, 4, 3);
-  add({2, 7}, 5, 3);
-  add({4, 33}, 6, 130);
-  return list;
+OpCase embedding_case(const Shape& ids, int64_t rows, int64_t width) {
+  Shape shape = ids;
+  shape.push_back(width);
+  return {message(ids, " of ", rows, " x ", width),
+          {indices(ids, rows), {{rows, width}}},
+          [](const Tensors& t) { return Tensors{embedding(t[0], t[1])}; },
+          [=](const Arrays& a) { return Arrays{select_of(a[1], 0, a[0], shape)}; }};
 }
 
-std::vector<OpCase> index_select_cases() {
-  std::vector<OpCase> list;
-  const auto add = [&](const Shape& x, int axis, int64_t n) {
+std::vector<OpCase> embedding_cases() {
+  return {embedding_case({1}, 1, 1), embedding_case({0}, 3, 4),    embedding_case({3, 0, 2}, 5, 2),
+          embedding_case({}, 4, 3),  embedding_case({2, 7}, 5, 3), embedding_case({4, 33}, 6, 130)};
+}
+
+std::vector<OpCase> embedding_device_cases() {
+  return {embedding_case({31}, 257, 129),      embedding_case({32}, 33, 32),      embedding_case({1}, 1000, 1025),
+          embedding_case({4097}, 3, 31),       embedding_case({1025}, 1, 65),     embedding_case({65537}, 300, 2),
+          embedding_case({127}, 65537, 3),     embedding_case({255, 3}, 1023, 1), embedding_case({2, 3, 1, 5}, 7, 33),
+          embedding_case({8, 256}, 5000, 128), embedding_case({2048}, 50257, 17), embedding_case({0}, 129, 33)};
+}
+
+// A tensor's shape, an axis, and how many of its rows are chosen.
+struct Rows {
+  Shape x;
+  int axis;
+  int64_t n;
+  Shape chosen() const {
     Shape shape = x;
     shape[axis] = n;
-    list.push_back({message(x, " axis ", axis, ", ", n, " rows"),
-                    {{x}, indices({n}, x[axis])},
-                    [=](const Tensors& t) { return Tensors{index_select(t[0], axis, t[1])}; },
-                    [=](const Arrays& a) { return Arrays{select_of(a[0], axis, a[1], shape)}; }});
-  };
-  add({1}, 0, 1);
-  add({3, 2}, 0, 0);
-  add({3, 0}, 0, 2);
-  add({4, 5}, 1, 9);
-  add({2, 3, 5}, 1, 4);
-  add({37, 9}, 0, 70);
+    return shape;
+  }
+};
+
+const std::vector<Rows> rows_cases = {{{1}, 0, 1},    {{3, 2}, 0, 0},    {{3, 0}, 0, 2},
+                                      {{4, 5}, 1, 9}, {{2, 3, 5}, 1, 4}, {{37, 9}, 0, 70}};
+const std::vector<Rows> rows_device_cases = {
+    {{31}, 0, 129},           {{1025}, 0, 1023},      {{3}, 0, 65537},           {{65537}, 0, 3},
+    {{65537, 2}, 1, 3},       {{65537, 2}, 0, 40000}, {{2, 65537}, 1, 1000},     {{129, 257}, 0, 255},
+    {{129, 257}, 1, 500},     {{33, 4, 127}, 1, 31},  {{2, 3, 33, 5, 7}, 2, 65}, {{2, 3, 4, 5, 257}, 0, 9},
+    {{1, 1, 1000, 1}, 2, 32}, {{256, 512}, 0, 1024}};
+
+std::vector<OpCase> index_select_cases(const std::vector<Rows>& rows) {
+  std::vector<OpCase> list;
+  for (const Rows& r : rows) {
+    list.push_back({message(r.x, " axis ", r.axis, ", ", r.n, " rows"),
+                    {{r.x}, indices({r.n}, r.x[r.axis])},
+                    [=](const Tensors& t) { return Tensors{index_select(t[0], r.axis, t[1])}; },
+                    [=](const Arrays& a) { return Arrays{select_of(a[0], r.axis, a[1], r.chosen())}; }});
+  }
   return list;
 }
 
-std::vector<OpCase> index_add_cases() {
+std::vector<OpCase> index_add_cases(const std::vector<Rows>& rows) {
   std::vector<OpCase> list;
-  const auto add = [&](const Shape& x, int axis, int64_t n) {
-    Shape source = x;
-    source[axis] = n;
-    list.push_back({message(x, " axis ", axis, ", ", n, " rows"),
-                    {{x}, indices({n}, x[axis]), {source}},
-                    [=](const Tensors& t) { return Tensors{index_add(t[0], axis, t[1], t[2])}; },
-                    [=](const Arrays& a) { return Arrays{add_of(a[0], axis, a[1], a[2])}; }});
-  };
-  add({1}, 0, 1);
-  add({3, 2}, 0, 0);
-  add({3, 0}, 0, 2);
-  add({4, 5}, 1, 9);
-  add({2, 3, 5}, 1, 4);
-  add({7, 40}, 0, 50);
+  for (const Rows& r : rows) {
+    list.push_back({message(r.x, " axis ", r.axis, ", ", r.n, " rows"),
+                    {{r.x}, indices({r.n}, r.x[r.axis]), {r.chosen()}},
+                    [=](const Tensors& t) { return Tensors{index_add(t[0], r.axis, t[1], t[2])}; },
+                    [=](const Arrays& a) { return Arrays{add_of(a[0], r.axis, a[1], a[2])}; }});
+  }
   return list;
+}
+
+OpCase gather_case(const Shape& x, int axis, const Shape& index) {
+  return {message(x, " axis ", axis, ", index ", index),
+          {{x}, indices(index, x[axis])},
+          [=](const Tensors& t) { return Tensors{gather(t[0], axis, t[1])}; },
+          [=](const Arrays& a) { return Arrays{gather_of(a[0], axis, a[1])}; }};
 }
 
 std::vector<OpCase> gather_cases() {
-  std::vector<OpCase> list;
-  const auto add = [&](const Shape& x, int axis, const Shape& index) {
-    list.push_back({message(x, " axis ", axis, ", index ", index),
-                    {{x}, indices(index, x[axis])},
-                    [=](const Tensors& t) { return Tensors{gather(t[0], axis, t[1])}; },
-                    [=](const Arrays& a) { return Arrays{gather_of(a[0], axis, a[1])}; }});
-  };
-  add({1}, 0, {1});
-  add({3, 2}, 0, {0, 2});
-  add({3, 4}, 1, {3, 9});
-  add({3, 4}, 0, {5, 4});
-  add({4, 3, 5}, 1, {2, 7, 4});
-  add({33, 65}, 1, {33, 40});
-  return list;
+  return {gather_case({1}, 0, {1}),       gather_case({3, 2}, 0, {0, 2}),       gather_case({3, 4}, 1, {3, 9}),
+          gather_case({3, 4}, 0, {5, 4}), gather_case({4, 3, 5}, 1, {2, 7, 4}), gather_case({33, 65}, 1, {33, 40})};
 }
 
-std::vector<OpCase> one_hot_cases() {
+std::vector<OpCase> gather_device_cases() {
+  return {gather_case({31}, 0, {129}),
+          gather_case({1025}, 0, {1023}),
+          gather_case({3}, 0, {65537}),
+          gather_case({65537}, 0, {33}),
+          gather_case({65537, 2}, 1, {65537, 1}),
+          gather_case({65537, 2}, 0, {30000, 2}),
+          gather_case({3, 40000}, 1, {2, 50000}),
+          gather_case({129, 257}, 0, {255, 128}),
+          gather_case({129, 257}, 1, {127, 513}),
+          gather_case({2, 3, 33, 5, 7}, 2, {2, 3, 65, 4, 7}),
+          gather_case({5, 4, 3, 2, 32}, 4, {5, 4, 3, 1, 32}),
+          gather_case({32, 8, 256}, 0, {64, 8, 255})};
+}
+
+std::vector<OpCase> one_hot_cases(const std::vector<std::pair<Shape, int64_t>>& sizes) {
   std::vector<OpCase> list;
-  const auto add = [&](const Shape& ids, int64_t classes) {
+  for (const auto& [ids, count] : sizes) {
+    const int64_t classes = count;
     Shape shape = ids;
     shape.push_back(classes);
     list.push_back({message(ids, ", ", classes, " classes"),
@@ -150,44 +167,63 @@ std::vector<OpCase> one_hot_cases() {
                       for (int64_t i = 0; i < a[0].size(); ++i) y[i * classes + static_cast<int64_t>(a[0][i])] = 1;
                       return Arrays{y};
                     }});
-  };
-  add({}, 3);
-  add({1}, 1);
-  add({0, 2}, 4);
-  add({5}, 7);
-  add({3, 11}, 33);
+  }
   return list;
+}
+
+OpCase bincount_case(const Shape& ids, int64_t high, int64_t minlength) {
+  return {message(ids, " below ", high, ", at least ", minlength),
+          {indices(ids, high)},
+          [=](const Tensors& t) { return Tensors{bincount(t[0], minlength)}; },
+          [=](const Arrays& a) {
+            double largest = static_cast<double>(minlength) - 1;
+            for (const double id : a[0].values) largest = std::max(largest, id);
+            Array y({static_cast<int64_t>(largest) + 1});
+            for (const double id : a[0].values) ++y[static_cast<int64_t>(id)];
+            return Arrays{y};
+          }};
 }
 
 std::vector<OpCase> bincount_cases() {
-  std::vector<OpCase> list;
-  const auto add = [&](const Shape& ids, int64_t high, int64_t minlength) {
-    list.push_back({message(ids, " below ", high, ", at least ", minlength),
-                    {indices(ids, high)},
-                    [=](const Tensors& t) { return Tensors{bincount(t[0], minlength)}; },
-                    [=](const Arrays& a) {
-                      double largest = static_cast<double>(minlength) - 1;
-                      for (const double id : a[0].values) largest = std::max(largest, id);
-                      Array y({static_cast<int64_t>(largest) + 1});
-                      for (const double id : a[0].values) ++y[static_cast<int64_t>(id)];
-                      return Arrays{y};
-                    }});
-  };
-  add({1}, 1, 0);
-  add({0}, 1, 0);
-  add({0}, 1, 4);
-  add({9}, 5, 0);
-  add({70}, 6, 40);
-  return list;
+  return {bincount_case({1}, 1, 0), bincount_case({0}, 1, 0), bincount_case({0}, 1, 4), bincount_case({9}, 5, 0),
+          bincount_case({70}, 6, 40)};
 }
 
-const OpSpecOptions any_index = {.dtypes = {DType::i64}, .gradient = false};
-const OpSpec embedding_spec("embedding", embedding_cases);
-const OpSpec index_select_spec("index_select", index_select_cases);
-const OpSpec index_add_spec("index_add", index_add_cases);
-const OpSpec gather_spec("gather", gather_cases);
-const OpSpec one_hot_spec("one_hot", one_hot_cases, any_index);
-const OpSpec bincount_spec("bincount", bincount_cases, any_index);
+std::vector<OpCase> bincount_device_cases() {
+  return {bincount_case({31}, 33, 0),     bincount_case({32}, 1, 0),       bincount_case({1025}, 257, 300),
+          bincount_case({1023}, 1024, 0), bincount_case({5}, 100000, 0),   bincount_case({0}, 1, 65537),
+          bincount_case({65537}, 2, 0),   bincount_case({500009}, 129, 0), bincount_case({100003}, 60000, 70000),
+          bincount_case({1000003}, 1, 0), bincount_case({255}, 8, 8)};
+}
+
+OpSpecOptions any_index(std::function<std::vector<OpCase>()> device_cases) {
+  return {.dtypes = {DType::i64}, .gradient = false, .device_cases = std::move(device_cases)};
+}
+const OpSpec embedding_spec("embedding", embedding_cases, {.device_cases = embedding_device_cases});
+const OpSpec index_select_spec("index_select", [] { return index_select_cases(rows_cases); },
+                               {.device_cases = [] { return index_select_cases(rows_device_cases); }});
+const OpSpec index_add_spec("index_add", [] { return index_add_cases(rows_cases); },
+                            {.device_cases = [] { return index_add_cases(rows_device_cases); }});
+const OpSpec gather_spec("gather", gather_cases, {.device_cases = gather_device_cases});
+const OpSpec one_hot_spec(
+    "one_hot",
+    [] {
+      return one_hot_cases({{{}, 3}, {{1}, 1}, {{0, 2}, 4}, {{5}, 7}, {{3, 11}, 33}});
+    },
+    any_index([] {
+      return one_hot_cases({{{31}, 32},
+                            {{1025}, 257},
+                            {{1}, 100003},
+                            {{65537}, 1},
+                            {{65537}, 3},
+                            {{2, 3, 1, 5}, 129},
+                            {{127, 0}, 5},
+                            {{33, 255}, 8},
+                            {{256}, 1023},
+                            {{3}, 33000},
+                            {{129}, 1}});
+    }));
+const OpSpec bincount_spec("bincount", bincount_cases, any_index(bincount_device_cases));
 
 BOOST_AUTO_TEST_SUITE(index)
 

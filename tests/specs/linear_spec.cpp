@@ -40,48 +40,63 @@ std::vector<Input> operands(const Shape& x, int64_t in, int64_t out, bool bias) 
 
 Tensor bias_of(const Tensors& x) { return x.size() > 2 ? x[2] : Tensor(); }
 
+OpCase linear_case(const Shape& x, int64_t out, bool bias) {
+  Shape y = x;
+  y[y.rank() - 1] = out;
+  return {message(x, " to ", out, bias ? " with bias" : ""), operands(x, x.back(), out, bias),
+          [](const Tensors& t) { return Tensors{linear(t[0], t[1], bias_of(t))}; },
+          [y](const Arrays& a) { return Arrays{linear_of(a, {false}, {false}, y)}; }};
+}
+
 std::vector<OpCase> linear_cases() {
-  std::vector<OpCase> list;
-  const auto add = [&](const Shape& x, int64_t out, bool bias) {
-    Shape y = x;
-    y[y.rank() - 1] = out;
-    list.push_back({message(x, " to ", out, bias ? " with bias" : ""), operands(x, x.back(), out, bias),
-                    [](const Tensors& t) { return Tensors{linear(t[0], t[1], bias_of(t))}; },
-                    [y](const Arrays& a) { return Arrays{linear_of(a, {false}, {false}, y)}; }});
-  };
-  add({1}, 1, true);
-  add({6}, 4, false);
-  add({0, 3}, 2, true);
-  add({3, 0}, 2, true);
-  add({5, 7}, 3, false);
-  add({80, 5}, 18, true);
-  add({2, 3, 5}, 9, true);
+  return {linear_case({1}, 1, true),      linear_case({6}, 4, false),    linear_case({0, 3}, 2, true),
+          linear_case({3, 0}, 2, true),   linear_case({5, 7}, 3, false), linear_case({80, 5}, 18, true),
+          linear_case({2, 3, 5}, 9, true)};
+}
+
+std::vector<OpCase> linear_device_cases() {
+  std::vector<OpCase> list = {
+      linear_case({1025, 128}, 129, true), linear_case({256, 128}, 256, true),  linear_case({3, 3001}, 257, true),
+      linear_case({40009, 3}, 5, false),   linear_case({65537, 1}, 1, true),    linear_case({1, 1}, 65537, true),
+      linear_case({257}, 1025, true),      linear_case({1, 1023}, 1, false),    linear_case({2, 3, 4, 5, 33}, 65, true),
+      linear_case({7, 0, 31}, 32, false),  linear_case({500, 255}, 127, false), linear_case({8, 4096}, 64, true)};
+  for (const int64_t n : {31, 32, 33, 64, 127, 128}) list.push_back(linear_case({n + 1, n}, n - 1, n % 2 == 0));
   return list;
 }
 
 using ChannelOp = Tensor (*)(const Tensor&, const Tensor&, const Tensor&);
 
-std::vector<OpCase> channel_cases(ChannelOp op, bool to_channels) {
+struct Sizes {
+  int64_t batch, time, in, out;
+  bool bias = true;
+};
+const std::vector<Sizes> sizes = {{1, 1, 1, 1},        {2, 0, 3, 2},  {2, 3, 0, 2},
+                                  {2, 5, 3, 4, false}, {3, 7, 5, 18}, {1, 23, 4, 3}};
+const std::vector<Sizes> device_sizes = {
+    {2, 31, 32, 33},  {1, 32, 31, 64},  {3, 129, 127, 65, false}, {4, 256, 128, 128}, {1, 1025, 129, 127},
+    {65537, 1, 2, 3}, {1, 65537, 3, 2}, {300, 7, 33, 1, false},   {7, 300, 1, 33},    {1, 1, 1023, 257},
+    {2, 3, 3001, 5},  {5, 64, 255, 96}, {8, 128, 64, 256, false}};
+
+std::vector<OpCase> channel_cases(ChannelOp op, bool to_channels, const std::vector<Sizes>& list_of_sizes) {
   std::vector<OpCase> list;
-  const auto add = [&](int64_t batch, int64_t time, int64_t in, int64_t out, bool bias) {
-    const Shape x = to_channels ? Shape{batch, time, in} : Shape{in, batch, time};
-    const Shape y = to_channels ? Shape{out, batch, time} : Shape{batch, time, out};
-    list.push_back({message(x, " to ", y, bias ? " with bias" : ""), operands(x, in, out, bias),
+  for (const Sizes& s : list_of_sizes) {
+    const Shape x = to_channels ? Shape{s.batch, s.time, s.in} : Shape{s.in, s.batch, s.time};
+    const Shape y = to_channels ? Shape{s.out, s.batch, s.time} : Shape{s.batch, s.time, s.out};
+    list.push_back({message(x, " to ", y, s.bias ? " with bias" : ""), operands(x, s.in, s.out, s.bias),
                     [=](const Tensors& t) { return Tensors{op(t[0], t[1], bias_of(t))}; },
                     [=](const Arrays& a) { return Arrays{linear_of(a, {!to_channels}, {to_channels}, y)}; }});
-  };
-  add(1, 1, 1, 1, true);
-  add(2, 0, 3, 2, true);
-  add(2, 3, 0, 2, true);
-  add(2, 5, 3, 4, false);
-  add(3, 7, 5, 18, true);
-  add(1, 23, 4, 3, true);
+  }
   return list;
 }
 
-const OpSpec linear_spec("linear", linear_cases);
-const OpSpec to_channels_spec("linear_to_channels", [] { return channel_cases(linear_to_channels, true); });
-const OpSpec from_channels_spec("linear_from_channels", [] { return channel_cases(linear_from_channels, false); });
+OpSpec channel_spec(const char* name, ChannelOp op, bool to_channels) {
+  return OpSpec(name, [=] { return channel_cases(op, to_channels, sizes); },
+                {.device_cases = [=] { return channel_cases(op, to_channels, device_sizes); }});
+}
+
+const OpSpec linear_spec("linear", linear_cases, {.device_cases = linear_device_cases});
+const OpSpec to_channels_spec = channel_spec("linear_to_channels", linear_to_channels, true);
+const OpSpec from_channels_spec = channel_spec("linear_from_channels", linear_from_channels, false);
 
 BOOST_AUTO_TEST_SUITE(linear)
 

@@ -71,7 +71,22 @@ std::vector<OpCase> cases() {
           make_case({2, 2, 70}, 200, with_before)};
 }
 
-const OpSpec long_conv_spec("long_conv", cases, {.f32_rtol = 1.3e-6, .f32_atol = 2e-5});
+std::vector<OpCase> device_cases() {
+  std::vector<OpCase> list = {
+      make_case({65537, 1, 3}, 3, all),           make_case({1, 65537, 2}, 2, with_skip),
+      make_case({9, 33, 257}, 257, all),          make_case({2, 129, 128}, 64, all),
+      make_case({3, 31, 255}, 1000, with_before), make_case({1, 3, 5000}, 17, all),
+      make_case({1, 2, 100}, 9001, with_after),   make_case({5, 7, 1}, 1, all),
+      make_case({33, 2, 2048}, 2048, none),       make_case({1, 256, 513}, 1, with_skip | with_after)};
+  int parts = 0;  // lengths: primes, powers of two, and their neighbours
+  for (const int64_t n : {31,   32,   33,   64,   127,  128,  129,  256,   509,   1000, 1023,
+                          1024, 1025, 2049, 4096, 4099, 8191, 8192, 16384, 19997, 20000}) {
+    list.push_back(make_case({2, 3, n}, n, parts++ % 8));
+  }
+  return list;
+}
+
+const OpSpec long_conv_spec("long_conv", cases, {.f32_rtol = 1.3e-6, .f32_atol = 2e-5, .device_cases = device_cases});
 
 double rms(const std::vector<double>& values) {
   double total = 0;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/matmul.hpp"
 
+#include <array>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 
@@ -48,39 +49,79 @@ Array product_of(Array a, Array b) {
   return c;
 }
 
-std::vector<OpCase> cases() {
+std::vector<OpCase> cases(const std::vector<std::pair<Shape, Shape>>& shapes) {
   std::vector<OpCase> list;
-  const auto add = [&](const Shape& a, const Shape& b) {
+  for (const auto& [a, b] : shapes) {
     list.push_back({message(a, " by ", b),
                     {{a}, {b}},
                     [](const Tensors& x) { return Tensors{matmul(x[0], x[1])}; },
                     [](const Arrays& x) { return Arrays{product_of(x[0], x[1])}; }});
-  };
-  add({1}, {1});
-  add({5}, {5});
-  add({4}, {4, 3});
-  add({2, 4}, {4});
-  add({0, 4}, {4, 3});
-  add({3, 0}, {0, 2});
-  add({7, 13}, {13, 19});
-  add({3, 2, 5}, {5, 4});
-  add({2, 3, 5}, {2, 5, 4});
-  add({2, 1, 3, 5}, {3, 5, 2});
-  add({5}, {2, 5, 3});
-  list.push_back({"transposed operands",
-                  {{{9, 6}}, {{11, 9}}},
-                  [](const Tensors& x) { return Tensors{matmul(transpose(x[0], 0, 1), transpose(x[1], 0, 1))}; },
-                  [](const Arrays& x) {
-                    Array c({6, 11});
-                    for (int64_t i = 0; i < c.size(); ++i) {
-                      for (int64_t k = 0; k < 9; ++k) c[i] += x[0][k * 6 + i / 11] * x[1][i % 11 * 9 + k];
-                    }
-                    return Arrays{c};
-                  }});
+  }
   return list;
 }
 
-const OpSpec matmul_spec("matmul", cases);
+OpCase transposed_case(int64_t m, int64_t k, int64_t n) {
+  return {message("transposed operands ", m, " x ", k, " x ", n),
+          {{{k, m}}, {{n, k}}},
+          [](const Tensors& x) { return Tensors{matmul(transpose(x[0], 0, 1), transpose(x[1], 0, 1))}; },
+          [=](const Arrays& x) {
+            Array c({m, n});
+            for (int64_t i = 0; i < c.size(); ++i) {
+              for (int64_t q = 0; q < k; ++q) c[i] += x[0][q * m + i / n] * x[1][i % n * k + q];
+            }
+            return Arrays{c};
+          }};
+}
+
+std::vector<OpCase> small_cases() {
+  std::vector<OpCase> list = cases({{{1}, {1}},
+                                    {{5}, {5}},
+                                    {{4}, {4, 3}},
+                                    {{2, 4}, {4}},
+                                    {{0, 4}, {4, 3}},
+                                    {{3, 0}, {0, 2}},
+                                    {{7, 13}, {13, 19}},
+                                    {{3, 2, 5}, {5, 4}},
+                                    {{2, 3, 5}, {2, 5, 4}},
+                                    {{2, 1, 3, 5}, {3, 5, 2}},
+                                    {{5}, {2, 5, 3}}});
+  list.push_back(transposed_case(6, 9, 11));
+  return list;
+}
+
+std::vector<OpCase> device_cases() {
+  std::vector<OpCase> list = cases({{{31, 32}, {32, 33}},
+                                    {{129, 257}, {257, 127}},
+                                    {{256, 256}, {256, 256}},
+                                    {{255, 64}, {64, 1025}},
+                                    {{1, 3001}, {3001, 33}},
+                                    {{3001, 1}, {1, 257}},
+                                    {{3, 20011}, {20011, 5}},
+                                    {{65537, 3}, {3, 2}},
+                                    {{2, 3}, {3, 65537}},
+                                    {{100003}, {100003}},
+                                    {{1023}, {1023, 65}},
+                                    {{65, 1023}, {1023}},
+                                    {{65537, 1, 2}, {65537, 2, 1}},
+                                    {{300, 7, 9}, {300, 9, 5}},
+                                    {{128, 33, 31}, {31, 8}},
+                                    {{5, 2, 3, 31, 33}, {3, 33, 17}},
+                                    {{5, 1, 3, 16, 32}, {2, 1, 32, 24}},
+                                    {{2, 0, 4, 5}, {5, 6}},
+                                    {{2, 4, 0}, {0, 3}}});
+  for (const auto& [m, k, n] : {std::array{31, 33, 32}, {128, 256, 128}, {257, 65, 129}, {1, 1023, 1}, {1025, 3, 5}}) {
+    list.push_back(transposed_case(m, k, n));
+  }
+  list.push_back({"permuted batches",
+                  {{{33, 2, 17, 3}}, {{17, 3, 9, 1}}},
+                  [](const Tensors& x) {
+                    return Tensors{matmul(permute(x[0], {3, 1, 0, 2}), permute(x[1], {1, 3, 0, 2}))};
+                  },
+                  {}});
+  return list;
+}
+
+const OpSpec matmul_spec("matmul", small_cases, {.device_cases = device_cases});
 
 BOOST_AUTO_TEST_SUITE(matmul)
 

@@ -59,14 +59,23 @@ Array combine_of(const Array& rows, const Array& weights, const Array& indices, 
 struct Sizes {
   int64_t tokens, k, experts, width;
 };
-constexpr Sizes all_sizes[] = {{1, 1, 1, 1}, {0, 2, 3, 4},  {5, 2, 1, 3},  {7, 1, 9, 5},
-                               {6, 3, 4, 0}, {33, 2, 8, 9}, {21, 4, 6, 19}};
+const std::vector<Sizes> sizes = {{1, 1, 1, 1}, {0, 2, 3, 4},  {5, 2, 1, 3},  {7, 1, 9, 5},
+                                  {6, 3, 4, 0}, {33, 2, 8, 9}, {21, 4, 6, 19}};
+
+std::vector<Sizes> device_sizes() {
+  std::vector<Sizes> list = {{1025, 1, 1, 3},   {1023, 8, 1, 2},    {65537, 1, 8, 2}, {65537, 2, 3, 1},
+                             {3, 2, 300, 1025}, {256, 8, 256, 128}, {5, 8, 299, 33},  {0, 8, 300, 16},
+                             {2000, 2, 64, 96}, {1, 8, 2, 4097},    {300, 4, 128, 0}};
+  const int64_t experts[] = {2, 31, 32, 33, 127, 129, 255, 300}, tokens[] = {31, 1, 257, 128, 129, 1000, 33, 512};
+  for (int64_t k = 1; k <= 8; ++k) list.push_back({tokens[k - 1], k, experts[k - 1], 8 * k + k % 3});
+  return list;
+}
 
 // One case for each of the sizes; `inputs` come before the indices.
 template <class Make>
-std::vector<OpCase> cases(Make&& make) {
+std::vector<OpCase> cases(const std::vector<Sizes>& list_of_sizes, Make&& make) {
   std::vector<OpCase> list;
-  for (const Sizes& s : all_sizes) {
+  for (const Sizes& s : list_of_sizes) {
     OpCase c = make(s);
     c.name = message(s.tokens, " tokens, ", s.k, " of ", s.experts, ", width ", s.width);
     c.inputs.push_back(indices({s.tokens, s.k}, s.experts));
@@ -75,39 +84,39 @@ std::vector<OpCase> cases(Make&& make) {
   return list;
 }
 
-std::vector<OpCase> plan_cases() {
-  return cases([](const Sizes& s) {
-    return OpCase{"",
-                  {},
-                  [s](const Tensors& t) {
-                    const MoePlan plan = moe_plan(t[0], s.experts);
-                    return Tensors{plan.order, plan.place, plan.offsets, plan.counts};
-                  },
-                  [s](const Arrays& a) { return plan_of(a[0], s.experts); }};
-  });
+OpCase plan_case(const Sizes& s) {
+  return {"",
+          {},
+          [s](const Tensors& t) {
+            const MoePlan plan = moe_plan(t[0], s.experts);
+            return Tensors{plan.order, plan.place, plan.offsets, plan.counts};
+          },
+          [s](const Arrays& a) { return plan_of(a[0], s.experts); }};
 }
 
-std::vector<OpCase> dispatch_cases() {
-  return cases([](const Sizes& s) {
-    return OpCase{"",
-                  {{{s.tokens, s.width}}},
-                  [s](const Tensors& t) { return Tensors{moe_dispatch(t[0], moe_plan(t[1], s.experts))}; },
-                  [s](const Arrays& a) { return Arrays{dispatch_of(a[0], a[1], s.experts)}; }};
-  });
+OpCase dispatch_case(const Sizes& s) {
+  return {"",
+          {{{s.tokens, s.width}}},
+          [s](const Tensors& t) { return Tensors{moe_dispatch(t[0], moe_plan(t[1], s.experts))}; },
+          [s](const Arrays& a) { return Arrays{dispatch_of(a[0], a[1], s.experts)}; }};
 }
 
-std::vector<OpCase> combine_cases() {
-  return cases([](const Sizes& s) {
-    return OpCase{"",
-                  {{{s.tokens * s.k, s.width}}, {{s.tokens, s.k}}},
-                  [s](const Tensors& t) { return Tensors{moe_combine(t[0], t[1], moe_plan(t[2], s.experts))}; },
-                  [s](const Arrays& a) { return Arrays{combine_of(a[0], a[1], a[2], s.experts)}; }};
-  });
+OpCase combine_case(const Sizes& s) {
+  return {"",
+          {{{s.tokens * s.k, s.width}}, {{s.tokens, s.k}}},
+          [s](const Tensors& t) { return Tensors{moe_combine(t[0], t[1], moe_plan(t[2], s.experts))}; },
+          [s](const Arrays& a) { return Arrays{combine_of(a[0], a[1], a[2], s.experts)}; }};
 }
 
-const OpSpec moe_plan_spec("moe_plan", plan_cases, {.dtypes = {DType::i64}, .gradient = false});
-const OpSpec moe_dispatch_spec("moe_dispatch", dispatch_cases);
-const OpSpec moe_combine_spec("moe_combine", combine_cases);
+OpSpec spec_of(const char* name, OpCase (*make)(const Sizes&), OpSpecOptions options = {}) {
+  options.device_cases = [=] { return cases(device_sizes(), make); };
+  return OpSpec(
+      name, [=] { return cases(sizes, make); }, options);
+}
+
+const OpSpec moe_plan_spec = spec_of("moe_plan", plan_case, {.dtypes = {DType::i64}, .gradient = false});
+const OpSpec moe_dispatch_spec = spec_of("moe_dispatch", dispatch_case);
+const OpSpec moe_combine_spec = spec_of("moe_combine", combine_case);
 
 BOOST_AUTO_TEST_SUITE(moe)
 

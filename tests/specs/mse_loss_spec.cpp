@@ -25,11 +25,25 @@ OpCase loss_case(const Shape& shape, Reduction reduction) {
           }};
 }
 
-const OpSpec mse_loss_spec("mse_loss", [] {
-  return std::vector<OpCase>{loss_case({1}, Reduction::mean),       loss_case({0, 3}, Reduction::sum),
-                             loss_case({}, Reduction::mean),        loss_case({4, 7}, Reduction::none),
-                             loss_case({2, 3, 5}, Reduction::mean), loss_case({19, 11}, Reduction::sum)};
-});
+std::vector<OpCase> cases() {
+  return {loss_case({1}, Reduction::mean),       loss_case({0, 3}, Reduction::sum),
+          loss_case({}, Reduction::mean),        loss_case({4, 7}, Reduction::none),
+          loss_case({2, 3, 5}, Reduction::mean), loss_case({19, 11}, Reduction::sum)};
+}
+
+std::vector<OpCase> device_cases() {
+  std::vector<OpCase> list;
+  for (const Reduction reduction : {Reduction::none, Reduction::mean, Reduction::sum}) {
+    for (const Shape& shape : {Shape{31}, Shape{1025}, Shape{129, 257}, Shape{65537, 2}, Shape{3, 4, 5, 6, 7}}) {
+      list.push_back(loss_case(shape, reduction));
+    }
+  }
+  list.push_back(loss_case({1000003}, Reduction::mean));
+  list.push_back(loss_case({0, 129}, Reduction::none));
+  return list;
+}
+
+const OpSpec mse_loss_spec("mse_loss", cases, {.device_cases = device_cases});
 
 BOOST_AUTO_TEST_SUITE(mse_loss)
 

@@ -78,7 +78,8 @@ OpCase batch_case(const Shape& shape, bool training) {
           {{shape}, {{channels}}, {{channels}}},
           [=](const Tensors& x) {
             const DType dtype = x[0].dtype() == DType::f64 ? DType::f64 : DType::f32;
-            const Tensor mean = full({channels}, 0.25, dtype), var = full({channels}, 2, dtype);
+            const Device device = x[0].device();
+            const Tensor mean = full({channels}, 0.25, dtype, device), var = full({channels}, 2, dtype, device);
             return Tensors{batch_norm(x[0], x[1], x[2], mean, var, training, 0.1, eps).y};
           },
           [=](const Arrays& x) { return Arrays{batch_norm_of(x, training)}; }};
@@ -89,9 +90,31 @@ std::vector<OpCase> batch_norm_cases() {
           batch_case({4, 3, 11}, true), batch_case({3, 2}, false), batch_case({2, 5, 9}, false)};
 }
 
-const OpSpec layer_norm_spec("layer_norm", layer_norm_cases);
-const OpSpec rms_norm_spec("rms_norm", rms_norm_cases);
-const OpSpec batch_norm_spec("batch_norm", batch_norm_cases);
+std::vector<OpCase> row_device_cases(bool centred) {
+  const int all = centred ? 3 : 2;
+  std::vector<OpCase> list = {row_case({65537, 5}, all, centred),       row_case({3, 65537}, all, centred),
+                              row_case({129, 1}, all, centred),         row_case({1025, 64}, all, centred),
+                              row_case({2, 3, 4, 5, 33}, all, centred), row_case({0, 257}, all, centred),
+                              row_case({31, 4099}, 1, centred),         row_case({300, 768}, 2, centred)};
+  for (const int64_t n : {31, 32, 127, 128, 129, 255, 256, 257, 1023, 1025}) {
+    list.push_back(row_case({n % 7 + 1, n}, static_cast<int>(n) % all + 1, centred));
+  }
+  return list;
+}
+
+std::vector<OpCase> batch_norm_device_cases() {
+  std::vector<OpCase> list = {batch_case({65537, 3}, true),    batch_case({9, 65537}, true),
+                              batch_case({9, 65537}, false),   batch_case({2, 1, 65537}, true),
+                              batch_case({129, 33, 31}, true), batch_case({129, 33, 31}, false),
+                              batch_case({1, 257, 128}, true), batch_case({1025, 1}, true),
+                              batch_case({3, 7, 1023}, false), batch_case({0, 5, 33}, false)};
+  for (const int64_t n : {31, 32, 127, 255, 256}) list.push_back(batch_case({n, n + 1, n % 4 + 1}, true));
+  return list;
+}
+
+const OpSpec layer_norm_spec("layer_norm", layer_norm_cases, {.device_cases = [] { return row_device_cases(true); }});
+const OpSpec rms_norm_spec("rms_norm", rms_norm_cases, {.device_cases = [] { return row_device_cases(false); }});
+const OpSpec batch_norm_spec("batch_norm", batch_norm_cases, {.device_cases = batch_norm_device_cases});
 
 BOOST_AUTO_TEST_SUITE(layer_norm)
 
@@ -121,6 +144,12 @@ BOOST_AUTO_TEST_CASE(takes_an_f32_weight_with_a_bf16_x) {
   const Tensor y = mahia::layer_norm(x, weight, bias);
   BOOST_TEST((y.dtype() == DType::bf16));
   check_close(y, layer_norm_of({to_array(x), to_array(weight), to_array(bias)}, true), tolerance_of(DType::bf16));
+}
+
+BOOST_AUTO_TEST_CASE(rms_norm_adds_the_smallest_step_of_its_dtype) {
+  const Tensor x = full({4}, 1e-4);
+  const double y = rms_norm(x).to_vector<double>()[0];
+  BOOST_TEST(std::abs(y - 1e-4 / std::sqrt(1e-8 + 0x1p-23)) < 1e-6);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -15,8 +15,8 @@ namespace {
 
 constexpr double lr = 0.02, clip = 0.75;
 
-StepScalars scalars(double rate, double step, double coefficient = 1) {
-  return {scalar(rate, DType::f64), scalar(step, DType::f64), scalar(coefficient, DType::f64)};
+StepScalars scalars(double rate, double step, double coefficient = 1, Device device = cpu_device) {
+  return {scalar(rate, DType::f64, device), scalar(step, DType::f64, device), scalar(coefficient, DType::f64, device)};
 }
 
 // Copies that a step may change, since an op's operands must stay.
@@ -26,19 +26,38 @@ Tensors copies_of(const Tensors& t, size_t from, size_t count) {
   return copies;
 }
 
-const std::vector<std::vector<Shape>> shape_lists = {
-    {{1}}, {{}}, {{0, 3}}, {{5}, {2, 3}, {0}, {7, 1}}, {{40000}, {3}}, {{129, 130}, {17}}};
+using ShapeLists = std::vector<std::vector<Shape>>;
+const ShapeLists shape_lists = {{{1}}, {{}}, {{0, 3}}, {{5}, {2, 3}, {0}, {7, 1}}, {{40000}, {3}}, {{129, 130}, {17}}};
+
+ShapeLists device_shape_lists() {
+  std::vector<Shape> many, ones(1000, Shape{1}), powers;
+  for (int64_t n = 0; n < 300; ++n) many.push_back({n});
+  for (int64_t n = 1; n <= 1 << 16; n *= 4) powers.insert(powers.end(), {{n - 1}, {n}, {n + 1}});
+  return {many,
+          ones,
+          powers,
+          {{500009}},
+          {{31}, {33}},
+          {{32}},
+          {{0}, {0}},
+          {{255}, {257}},
+          {{2, 3, 4, 5, 7}},
+          {{3}, {100003}},
+          {{1023, 33}, {1025}},
+          {{0}, {1}, {0}, {65537}}};
+}
 
 // Cases over lists of tensors: `moments` more lists like the masters' and gradients', the second of them not negative.
-std::vector<OpCase> list_cases(size_t moments, std::function<Tensors(const Tensors&, size_t)> call,
+std::vector<OpCase> list_cases(const ShapeLists& lists, size_t moments,
+                               std::function<Tensors(const Tensors&, size_t)> call,
                                std::function<Arrays(const Arrays&, size_t)> reference) {
   std::vector<OpCase> list;
-  for (const std::vector<Shape>& shapes : shape_lists) {
+  for (const std::vector<Shape>& shapes : lists) {
     OpCase c;
     for (size_t kind = 0; kind < 2 + moments; ++kind) {
       for (const Shape& shape : shapes) c.inputs.push_back({shape, kind == 3 ? 0.01 : -2.0, 2});
-      c.name += message(shapes[kind % shapes.size()], " ");
     }
+    for (size_t k = 0; k < std::min<size_t>(shapes.size(), 4); ++k) c.name += message(shapes[k], " ");
     c.call = [=, n = shapes.size()](const Tensors& t) { return call(t, n); };
     c.reference = [=, n = shapes.size()](const Arrays& a) { return reference(a, n); };
     list.push_back(std::move(c));
@@ -52,15 +71,15 @@ Tensors joined(std::initializer_list<Tensors> lists) {
   return all;
 }
 
-std::vector<OpCase> adamw_cases() {
+std::vector<OpCase> adamw_cases(const ShapeLists& lists) {
   constexpr AdamWOptions o{.beta1 = 0.8, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.1, .lr_scale = 0.5};
   constexpr double t = 3;
   return list_cases(
-      2,
+      lists, 2,
       [=](const Tensors& x, size_t n) {
         const OptimizerTensors tensors{copies_of(x, 0, n), Tensors(n), copies_of(x, n, n), copies_of(x, 2 * n, n),
                                        copies_of(x, 3 * n, n)};
-        adamw_step(tensors, scalars(lr, t, clip), o);
+        adamw_step(tensors, scalars(lr, t, clip, x[0].device()), o);
         return joined({tensors.masters, tensors.first, tensors.second});
       },
       [=](const Arrays& x, size_t n) {
@@ -80,13 +99,13 @@ std::vector<OpCase> adamw_cases() {
       });
 }
 
-std::vector<OpCase> sgd_cases() {
+std::vector<OpCase> sgd_cases(const ShapeLists& lists) {
   constexpr SgdOptions o{.momentum = 0.9, .dampening = 0.25, .weight_decay = 0.1, .nesterov = false, .lr_scale = 2};
   return list_cases(
-      1,
+      lists, 1,
       [=](const Tensors& x, size_t n) {
         const OptimizerTensors tensors{copies_of(x, 0, n), Tensors(n), copies_of(x, n, n), copies_of(x, 2 * n, n), {}};
-        sgd_step(tensors, scalars(lr, 1, clip), o, true);
+        sgd_step(tensors, scalars(lr, 1, clip, x[0].device()), o, true);
         return joined({tensors.masters, tensors.first});
       },
       [=](const Arrays& x, size_t n) {
@@ -103,9 +122,9 @@ std::vector<OpCase> sgd_cases() {
       });
 }
 
-std::vector<OpCase> norm_cases() {
+std::vector<OpCase> norm_cases(const ShapeLists& lists) {
   return list_cases(
-      0,
+      lists, 0,
       [](const Tensors& x, size_t) {
         Tensors flat;
         for (const Tensor& dx : x) flat.push_back(clone(dx));
@@ -124,10 +143,15 @@ std::vector<OpCase> norm_cases() {
       });
 }
 
-const OpSpecOptions in_place = {.dtypes = {DType::f64, DType::f32}, .gradient = false};
-const OpSpec adamw_step_spec("adamw_step", adamw_cases, in_place);
-const OpSpec sgd_step_spec("sgd_step", sgd_cases, in_place);
-const OpSpec grad_norm_spec("grad_norm", norm_cases, in_place);
+OpSpec spec_of(const char* name, std::vector<OpCase> (*cases)(const ShapeLists&)) {
+  return OpSpec(name, [=] { return cases(shape_lists); },
+                {.dtypes = {DType::f64, DType::f32}, .gradient = false, .device_cases = [=] {
+                   return cases(device_shape_lists());
+                 }});
+}
+const OpSpec adamw_step_spec = spec_of("adamw_step", adamw_cases);
+const OpSpec sgd_step_spec = spec_of("sgd_step", sgd_cases);
+const OpSpec grad_norm_spec = spec_of("grad_norm", norm_cases);
 
 const std::vector<std::string> names = {"weight", "bias", "scale"};
 

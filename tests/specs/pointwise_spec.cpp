@@ -6,7 +6,9 @@
 #include <cmath>
 #include <numbers>
 
+#include "autograd/backward.hpp"
 #include "core/factory.hpp"
+#include "ops/reduce.hpp"
 #include "ops/shape.hpp"
 #include "tests/support/op_spec.hpp"
 
@@ -29,59 +31,63 @@ double gelu_by_tanh(double x) {
 }
 
 // Sizes one, zero, no multiple of any block, and more than one task.
-std::vector<OpCase> cases(Op op, Reference f, double low, double high) {
+const std::vector<Shape> shapes = {{}, {1}, {3, 0}, {2, 5, 7}, {33, 17}};
+const std::vector<Shape> device_shapes = {{31},      {33},       {128},      {255},      {1023},          {1025},
+                                          {5, 0, 7}, {129, 127}, {3, 20011}, {65537, 2}, {2, 3, 4, 5, 7}, {1, 1, 257},
+                                          {1000003}};
+
+std::vector<OpCase> cases(Op op, Reference f, double low, double high, const std::vector<Shape>& list_of_shapes,
+                          const Shape& transposed) {
   std::vector<OpCase> list;
-  for (const Shape& shape : {Shape{}, Shape{1}, Shape{3, 0}, Shape{2, 5, 7}, Shape{33, 17}}) {
+  for (const Shape& shape : list_of_shapes) {
     list.push_back({message(shape),
                     {{shape, low, high}},
                     [op](const Tensors& x) { return Tensors{op(x[0])}; },
                     [f](const Arrays& x) { return Arrays{map(x[0], f)}; }});
   }
   list.push_back({"transposed",
-                  {{{9, 14}, low, high}},
+                  {{transposed, low, high}},
                   [op](const Tensors& x) { return Tensors{transpose(op(transpose(x[0], 0, 1)), 0, 1)}; },
                   [f](const Arrays& x) { return Arrays{map(x[0], f)}; }});
   return list;
 }
 
-const OpSpec neg_spec("neg", [] {
-  return cases(
-      neg, [](double x) { return -x; }, -3, 3);
-});
-const OpSpec abs_spec("abs", [] { return cases(abs, std::fabs, -3, 3); });
-const OpSpec exp_spec("exp", [] { return cases(exp, std::exp, -5, 2); });
-const OpSpec log_spec("log", [] { return cases(log, std::log, 0.1, 5); });
-const OpSpec sqrt_spec("sqrt", [] { return cases(sqrt, std::sqrt, 0.1, 5); });
-const OpSpec rsqrt_spec("rsqrt", [] {
-  return cases(
-      rsqrt, [](double x) { return 1 / std::sqrt(x); }, 0.1, 5);
-});
-const OpSpec sin_spec("sin", [] { return cases(sin, std::sin, -8, 8); });
-const OpSpec cos_spec("cos", [] { return cases(cos, std::cos, -8, 8); });
-const OpSpec tanh_spec("tanh", [] { return cases(tanh, std::tanh, -3, 3); });
-const OpSpec sigmoid_spec("sigmoid", [] { return cases(sigmoid, logistic, -6, 6); });
-const OpSpec relu_spec("relu", [] {
-  return cases(
-      relu, [](double x) { return std::max(x, 0.0); }, -3, 3);
-});
-const OpSpec silu_spec("silu", [] {
-  return cases(
-      silu, [](double x) { return x * logistic(x); }, -6, 6);
-});
-const OpSpec softplus_spec("softplus", [] {
-  return cases([](const Tensor& x) { return softplus(x, 2, 5); },
-               [](double x) { return 2 * x > 5 ? x : std::log1p(std::exp(2 * x)) / 2; }, -5, 2.4);
-});
-const OpSpec gelu_spec("gelu", [] {
-  return cases([](const Tensor& x) { return gelu(x); }, [](double x) { return x * normal_cdf(x); }, -6, 6);
-});
-const OpSpec gelu_tanh_spec("gelu_tanh", [] {
-  return cases([](const Tensor& x) { return gelu(x, Approximate::tanh); }, gelu_by_tanh, -6, 6);
-});
-const OpSpec clamp_spec("clamp", [] {
-  return cases([](const Tensor& x) { return clamp(x, -0.75, 1.25); },
-               [](double x) { return std::min(std::max(x, -0.75), 1.25); }, -3, 3);
-});
+OpSpec spec_of(const char* name, Op op, Reference f, double low, double high) {
+  return OpSpec(name,
+                [=] {
+                  return cases(op, f, low, high, shapes, {9, 14});
+                },
+                {.device_cases = [=] {
+                  return cases(op, f, low, high, device_shapes, {33, 129, 2, 3, 5});
+                }});
+}
+
+const OpSpec neg_spec = spec_of(
+    "neg", neg, [](double x) { return -x; }, -3, 3);
+const OpSpec abs_spec = spec_of("abs", abs, std::fabs, -3, 3);
+const OpSpec exp_spec = spec_of("exp", exp, std::exp, -5, 2);
+const OpSpec log_spec = spec_of("log", log, std::log, 0.1, 5);
+const OpSpec sqrt_spec = spec_of("sqrt", sqrt, std::sqrt, 0.1, 5);
+const OpSpec rsqrt_spec = spec_of(
+    "rsqrt", rsqrt, [](double x) { return 1 / std::sqrt(x); }, 0.1, 5);
+const OpSpec sin_spec = spec_of("sin", sin, std::sin, -8, 8);
+const OpSpec cos_spec = spec_of("cos", cos, std::cos, -8, 8);
+const OpSpec tanh_spec = spec_of("tanh", tanh, std::tanh, -3, 3);
+const OpSpec sigmoid_spec = spec_of("sigmoid", sigmoid, logistic, -6, 6);
+const OpSpec relu_spec = spec_of(
+    "relu", relu, [](double x) { return std::max(x, 0.0); }, -3, 3);
+const OpSpec silu_spec = spec_of(
+    "silu", silu, [](double x) { return x * logistic(x); }, -6, 6);
+const OpSpec softplus_spec = spec_of(
+    "softplus", [](const Tensor& x) { return softplus(x, 2, 5); },
+    [](double x) { return 2 * x > 5 ? x : std::log1p(std::exp(2 * x)) / 2; }, -5, 2.4);
+const OpSpec gelu_spec = spec_of(
+    "gelu", [](const Tensor& x) { return gelu(x); }, [](double x) { return x * normal_cdf(x); }, -6, 6);
+const OpSpec gelu_tanh_spec = spec_of(
+    "gelu_tanh", [](const Tensor& x) { return gelu(x, Approximate::tanh); }, gelu_by_tanh, -6, 6);
+const OpSpec clamp_spec = spec_of(
+    "clamp", [](const Tensor& x) { return clamp(x, -0.75, 1.25); },
+    [](double x) { return std::min(std::max(x, -0.75), 1.25); }, -3, 3);
 
 // Every 4001st of the finite f32 numbers in [low, high], of both signs.
 std::vector<float> floats_between(float low, float high) {
@@ -168,6 +174,16 @@ BOOST_AUTO_TEST_CASE(integers_and_bad_numbers_are_rejected) {
   check_throws<DTypeError>([] { mahia::exp(arange(4)); }, "exp: needs an f64, f32 or bf16 tensor, got i64 [4] cpu:0");
   check_throws<ValueError>([] { mahia::softplus(zeros({1}), 0); }, "softplus: beta is 0, must be positive");
   check_throws<ValueError>([] { mahia::clamp(zeros({1}), 2, 1); }, "clamp: low 2 is above high 1");
+}
+
+BOOST_AUTO_TEST_CASE(gelu_of_huge_numbers_is_themselves_or_zero) {
+  for (const Approximate way : {Approximate::none, Approximate::tanh}) {
+    const Tensor x = Tensor::from({1e20f, 3e38f, -1e20f}, {3}).set_requires_grad(true);
+    const Tensor y = gelu(x, way);
+    BOOST_TEST(y.to_vector<float>() == (std::vector<float>{1e20f, 3e38f, 0}), boost::test_tools::per_element());
+    backward(sum(y));
+    BOOST_TEST(x.grad().to_vector<float>() == (std::vector<float>{1, 1, 0}), boost::test_tools::per_element());
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()

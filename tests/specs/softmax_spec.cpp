@@ -36,26 +36,37 @@ Array softmax_of(const Array& x, int axis, bool logarithm) {
   return y;
 }
 
-std::vector<OpCase> cases(bool logarithm) {
+struct Rows {
+  Shape shape;
+  int axis;
+  double range;
+};
+const std::vector<Rows> rows = {{{1}, 0, 2},        {{3, 0}, 1, 2},   {{4, 7}, 1, 2},
+                                {{2, 5, 3}, 1, 10}, {{17, 33}, 0, 5}, {{2, 101}, 1, 80}};
+const std::vector<Rows> device_rows = {
+    {{65537, 3}, 1, 2}, {{65537, 3}, 0, 2}, {{3, 50021}, 1, 8},   {{3, 50021}, 0, 2},       {{129, 1}, 1, 5},
+    {{5, 31}, 1, 5},    {{7, 32}, 1, 5},    {{4, 33}, 1, 20},     {{9, 127}, 1, 5},         {{64, 128}, 1, 5},
+    {{31, 255}, 1, 10}, {{256, 256}, 1, 5}, {{257, 257}, 0, 5},   {{130, 1023}, 1, 5},      {{33, 1025}, 1, 5},
+    {{2, 4097}, 1, 30}, {{0, 129}, 1, 2},   {{8, 129, 31}, 1, 5}, {{2, 3, 33, 4, 5}, 2, 5}, {{2, 3, 4, 5, 65}, 4, 5}};
+
+std::vector<OpCase> cases(bool logarithm, const std::vector<Rows>& list_of_rows) {
   std::vector<OpCase> list;
-  const auto add = [&](const Shape& shape, int axis, double range) {
+  for (const Rows& r : list_of_rows) {
     list.push_back(
-        {message(shape, " axis ", axis),
-         {{shape, -range, range}},
-         [=](const Tensors& x) { return Tensors{logarithm ? log_softmax(x[0], axis) : softmax(x[0], axis)}; },
-         [=](const Arrays& x) { return Arrays{softmax_of(x[0], axis, logarithm)}; }});
-  };
-  add({1}, 0, 2);
-  add({3, 0}, 1, 2);
-  add({4, 7}, 1, 2);
-  add({2, 5, 3}, 1, 10);
-  add({17, 33}, 0, 5);
-  add({2, 101}, 1, 80);
+        {message(r.shape, " axis ", r.axis),
+         {{r.shape, -r.range, r.range}},
+         [=](const Tensors& x) { return Tensors{logarithm ? log_softmax(x[0], r.axis) : softmax(x[0], r.axis)}; },
+         [=](const Arrays& x) { return Arrays{softmax_of(x[0], r.axis, logarithm)}; }});
+  }
   return list;
 }
 
-const OpSpec softmax_spec("softmax", [] { return cases(false); });
-const OpSpec log_softmax_spec("log_softmax", [] { return cases(true); });
+OpSpec spec_of(const char* name, bool logarithm) {
+  return OpSpec(name, [=] { return cases(logarithm, rows); },
+                {.device_cases = [=] { return cases(logarithm, device_rows); }});
+}
+const OpSpec softmax_spec = spec_of("softmax", false);
+const OpSpec log_softmax_spec = spec_of("log_softmax", true);
 
 BOOST_AUTO_TEST_SUITE(softmax)
 

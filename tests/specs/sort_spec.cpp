@@ -38,55 +38,74 @@ Arrays first_of(const Array& x, int64_t k, int axis, bool descending) {
   return {values, places};
 }
 
+OpCase topk_case(const Shape& shape, int64_t k, int axis, DType dtype = DType::f64) {
+  return {message(k, " of ", shape, " axis ", axis, " ", dtype),
+          {{shape, -3, 3, dtype}},
+          [=](const Tensors& t) {
+            const Sorted y = topk(t[0], k, axis);
+            return Tensors{y.values, y.indices};
+          },
+          [=](const Arrays& a) { return first_of(a[0], k, axis, true); }};
+}
+
 std::vector<OpCase> topk_cases() {
-  std::vector<OpCase> list;
-  const auto add = [&](const Shape& shape, int64_t k, int axis, DType dtype = DType::f64) {
-    list.push_back({message(k, " of ", shape, " axis ", axis, " ", dtype),
-                    {{shape, -3, 3, dtype}},
-                    [=](const Tensors& t) {
-                      const Sorted y = topk(t[0], k, axis);
-                      return Tensors{y.values, y.indices};
-                    },
-                    [=](const Arrays& a) { return first_of(a[0], k, axis, true); }});
-  };
-  add({1}, 1, 0);
-  add({3, 0}, 0, 1);
-  add({0, 8}, 2, 1);
-  add({4, 7}, 2, 1);
-  add({5, 8}, 8, 1);
-  add({2, 11, 3}, 9, 1);
-  add({70, 16}, 2, 1);
-  add({9, 6}, 3, 1, DType::i64);  // many ties
+  return {topk_case({1}, 1, 0),      topk_case({3, 0}, 0, 1),
+          topk_case({0, 8}, 2, 1),   topk_case({4, 7}, 2, 1),
+          topk_case({5, 8}, 8, 1),   topk_case({2, 11, 3}, 9, 1),
+          topk_case({70, 16}, 2, 1), topk_case({9, 6}, 3, 1, DType::i64)};  // many ties
+}
+
+std::vector<OpCase> topk_device_cases() {
+  std::vector<OpCase> list = {topk_case({65537, 3}, 2, 1),   topk_case({3, 4099}, 3, 0),
+                              topk_case({129, 1}, 1, 1),     topk_case({5, 3000}, 3000, 1, DType::i32),
+                              topk_case({5, 3000}, 9, 1),    topk_case({2, 3, 33, 4, 5}, 7, 2),
+                              topk_case({17, 1025}, 300, 1), topk_case({33, 0}, 0, 1)};
+  const int64_t lengths[] = {8, 31, 32, 33, 127, 256, 1023, 3000};
+  for (int64_t k = 1; k <= 8; ++k) {
+    list.push_back(topk_case({3 * k, lengths[k - 1]}, k, 1));
+    list.push_back(topk_case({257, lengths[8 - k]}, k, 1, DType::i64));  // many ties
+  }
   return list;
+}
+
+OpCase sort_case(const Shape& shape, int axis, bool descending, DType dtype = DType::f64) {
+  return {message(shape, " axis ", axis, descending ? " descending " : " ascending ", dtype),
+          {{shape, -3, 3, dtype}},
+          [=](const Tensors& t) {
+            const Sorted y = sort(t[0], axis, descending);
+            return Tensors{y.values, y.indices, argsort(t[0], axis, descending)};
+          },
+          [=](const Arrays& a) {
+            Arrays y = first_of(a[0], a[0].shape[axis], axis, descending);
+            y.push_back(y[1]);
+            return y;
+          }};
 }
 
 std::vector<OpCase> sort_cases() {
-  std::vector<OpCase> list;
-  const auto add = [&](const Shape& shape, int axis, bool descending, DType dtype = DType::f64) {
-    list.push_back({message(shape, " axis ", axis, descending ? " descending " : " ascending ", dtype),
-                    {{shape, -3, 3, dtype}},
-                    [=](const Tensors& t) {
-                      const Sorted y = sort(t[0], axis, descending);
-                      return Tensors{y.values, y.indices, argsort(t[0], axis, descending)};
-                    },
-                    [=](const Arrays& a) {
-                      Arrays y = first_of(a[0], a[0].shape[axis], axis, descending);
-                      y.push_back(y[1]);
-                      return y;
-                    }});
-  };
-  add({1}, 0, false);
-  add({3, 0}, 1, false);
-  add({4, 9}, 1, true);
-  add({3, 17, 2}, 1, false);
-  add({5, 6}, 0, true);
-  add({4, 60}, 1, false, DType::i32);  // many ties
-  add({4, 60}, 1, true, DType::u8);
+  return {sort_case({1}, 0, false),
+          sort_case({3, 0}, 1, false),
+          sort_case({4, 9}, 1, true),
+          sort_case({3, 17, 2}, 1, false),
+          sort_case({5, 6}, 0, true),
+          sort_case({4, 60}, 1, false, DType::i32),  // many ties
+          sort_case({4, 60}, 1, true, DType::u8)};
+}
+
+std::vector<OpCase> sort_device_cases() {
+  std::vector<OpCase> list = {sort_case({65537, 2}, 1, true), sort_case({129, 1}, 1, false),
+                              sort_case({2, 1500}, 0, false), sort_case({2, 3, 33, 4, 5}, 2, true),
+                              sort_case({300, 65}, 0, false), sort_case({0, 33}, 1, true)};
+  const DType integers[] = {DType::i64, DType::i32, DType::u8};  // many ties
+  for (const int64_t n : {1, 2, 31, 32, 33, 64, 127, 128, 129, 255, 256, 257, 1023, 1024, 1025, 2049, 3000}) {
+    list.push_back(sort_case({5, n}, 1, n % 3 == 0));
+    list.push_back(sort_case({9, n}, 1, n % 2 == 0, integers[n % 3]));
+  }
   return list;
 }
 
-const OpSpec topk_spec("topk", topk_cases);
-const OpSpec sort_spec("sort", sort_cases);
+const OpSpec topk_spec("topk", topk_cases, {.device_cases = topk_device_cases});
+const OpSpec sort_spec("sort", sort_cases, {.device_cases = sort_device_cases});
 
 BOOST_AUTO_TEST_SUITE(topk)
 

@@ -5,11 +5,13 @@
 #include <cmath>
 #include <cstring>
 
+#include "autograd/backward.hpp"
 #include "autograd/grad_mode.hpp"
 #include "autograd/gradcheck.hpp"
 #include "core/copy.hpp"
 #include "core/factory.hpp"
 #include "core/parallel.hpp"
+#include "tests/support/device.hpp"
 
 namespace mahia::tests {
 namespace {
@@ -98,6 +100,80 @@ void check_threads(const Spec& spec) {
   set_num_threads(before);
 }
 
+// The squared distance of two tensors over the square of the second, when `dtype` was computed in: 1e-7 in f32, 5e-4 in
+// bf16 (also for gradients, which leaves keep in f32); integers agree exactly, and so do the places of NaN.
+void check_agreement(const std::string& what, const Tensor& there, const Tensor& here, DType dtype) {
+  BOOST_TEST_REQUIRE(there.defined() == here.defined(), what << " is missing on one side");
+  if (!here.defined()) return;
+  BOOST_TEST_REQUIRE((there.shape() == here.shape() && there.dtype() == here.dtype()),
+                     what << ": " << message(there) << " and " << message(here));
+  if (!is_floating_point(here.dtype())) return check_same_bits(there, here);
+  const std::vector<double> a = there.to_vector<double>(), b = here.to_vector<double>();
+  double distance = 0, size = 0;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i] || (std::isnan(a[i]) && std::isnan(b[i]))) {
+      size += std::isfinite(b[i]) ? b[i] * b[i] : 0;
+      continue;
+    }
+    distance += (a[i] - b[i]) * (a[i] - b[i]);
+    size += b[i] * b[i];
+  }
+  const double limit = dtype == DType::f64 ? 1e-20 : dtype == DType::f32 ? 1e-7 : 5e-4;
+  BOOST_TEST(distance <= limit * (size + 1e-6 * static_cast<double>(a.size())),
+             what << " of " << message(there) << ": distance^2 " << distance << ", size^2 " << size);
+}
+
+// The values and gradients of one case on the CPU and on the tested device.
+void compare_devices(const Spec& spec, const OpCase& c, DType dtype, uint64_t draw, bool strided) {
+  const Tensors here = make_inputs(c, dtype, draw, strided);
+  Tensors there;
+  bool any = false;
+  for (size_t i = 0; i < here.size(); ++i) {
+    there.push_back(on_tested_device(here[i]));
+    const bool wanted = spec.options.gradient && c.inputs[i].differentiable && is_floating_point(here[i].dtype());
+    any = any || wanted;
+    if (!wanted) continue;
+    Tensor(here[i]).set_requires_grad(true);
+    Tensor(there[i]).set_requires_grad(true);
+  }
+  const Tensors y_here = c.call(here), y_there = c.call(there);
+  BOOST_REQUIRE_EQUAL(y_here.size(), y_there.size());
+  Tensors roots_here, roots_there, grads_here, grads_there;
+  for (size_t k = 0; k < y_here.size(); ++k) {
+    check_agreement(message("output ", k), y_there[k], y_here[k], dtype);
+    if (!any || !y_here[k].requires_grad()) continue;
+    roots_here.push_back(y_here[k]);
+    roots_there.push_back(y_there[k]);
+    grads_here.push_back(make_input({y_here[k].shape()}, y_here[k].dtype(), 5000 + k, false));
+    grads_there.push_back(on_tested_device(grads_here.back()));
+  }
+  if (roots_here.empty()) return;
+  backward(roots_here, grads_here);
+  backward(roots_there, grads_there);
+  for (size_t i = 0; i < here.size(); ++i) {
+    if (here[i].requires_grad()) check_agreement(message("gradient ", i), there[i].grad(), here[i].grad(), dtype);
+  }
+}
+
+void check_device(const Spec& spec, DType dtype) {
+  uint64_t draw = 2000;
+  std::vector<OpCase> cases = spec.cases();
+  if (spec.options.device_cases) {
+    for (OpCase& c : spec.options.device_cases()) cases.push_back(std::move(c));
+  }
+  BOOST_TEST(cases.size() >= 15u, spec.name << ": fewer than 15 cases, each contiguous and strided");
+  for (const OpCase& c : cases) {
+    for (const bool strided : {false, true}) {
+      BOOST_TEST_CONTEXT(spec.name << ": " << c.name << (strided ? ", strided" : "") << ", " << name_of(dtype)) {
+        BOOST_CHECK_NO_THROW(
+            try { compare_devices(spec, c, dtype, draw++, strided); } catch (const Error& e) {
+              BOOST_ERROR(e.what());
+            });
+      }
+    }
+  }
+}
+
 void check_cases(const Spec& spec) {
   bool zero = false, one = false;
   const std::vector<OpCase> cases = spec.cases();
@@ -150,11 +226,32 @@ OpSpec::OpSpec(const char* name, std::function<std::vector<OpCase>()> cases, OpS
   }
   if (spec->options.gradient) add("gradients", [spec] { check_gradients(*spec); });
   add("same_bits_for_any_thread_count", [spec] { check_threads(*spec); });
+  for (const DType dtype : spec->options.dtypes) {
+    auto* test = boost::unit_test::make_test_case([spec, dtype] { check_device(*spec, dtype); },
+                                                  "device_" + std::string(name_of(dtype)), __FILE__, __LINE__);
+    test->add_precondition(
+        [](boost::unit_test::test_unit_id) -> boost::test_tools::assertion_result { return tests_cuda(); });
+    suite.add(test);
+  }
 }
 
 void run_every_spec_once() {
   for (const auto& spec : all_specs()) {
-    for (const OpCase& c : spec->cases()) c.call(make_inputs(c, spec->options.dtypes[0], 3, false));
+    for (const OpCase& c : spec->cases()) {
+      const Tensors inputs = make_inputs(c, spec->options.dtypes[0], 3, false);
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        const bool wanted =
+            spec->options.gradient && c.inputs[i].differentiable && is_floating_point(inputs[i].dtype());
+        if (wanted) Tensor(inputs[i]).set_requires_grad(true);
+      }
+      Tensors roots, grads;
+      for (const Tensor& y : c.call(inputs)) {
+        if (!y.requires_grad()) continue;
+        roots.push_back(y);
+        grads.push_back(full(y.shape(), 1, y.dtype()));
+      }
+      if (!roots.empty()) backward(roots, grads);
+    }
   }
 }
 

@@ -50,17 +50,21 @@ struct OpSpecOptions {
   bool gradient = true;               // false for ops without a backward
   double f32_rtol = 0, f32_atol = 0;  // replaces the table's entry where an op keeps more, or states why less
   double bf16_rtol = 0, bf16_atol = 0;
+  // More cases for the comparison of devices alone: larger shapes, blocks and their remainders. No reference needed.
+  std::function<std::vector<OpCase>()> device_cases = {};
 };
 
 // One op's specification, run as the suite `name`: values against the reference for every dtype with contiguous and
 // strided inputs, gradients against central differences in f64 (two draws, both layouts), the same bits with 1, 2, 3
-// and 7 threads. Cases must include a size of zero, a size of one, and five cases at least.
+// and 7 threads; with `--device cuda`, values and gradients there against those of the CPU. Cases must include a size
+// of zero, a size of one, and five cases at least.
 class OpSpec {
  public:
   OpSpec(const char* name, std::function<std::vector<OpCase>()> cases, OpSpecOptions options = {});
 };
 
-// Every registered spec's cases run once in f32 (or their own dtypes): for tests that count kernel calls.
+// Every registered spec's cases run once, with their gradients, in the spec's first dtype: for tests that count kernel
+// calls.
 void run_every_spec_once();
 
 // Random values for one operand; `draw` changes them. Strided: every second element of a larger buffer.
