@@ -91,6 +91,13 @@ BOOST_FIXTURE_TEST_CASE(what_fails_while_running_exits_with_1_and_names_the_file
   finds({"inspect", path("text")}, {}, 1, "", path("text"));
 }
 
+BOOST_FIXTURE_TEST_CASE(a_run_keeps_its_settings, Workshop) {
+  finds(training("kept", {}), {}, 0, "", "");
+  finds(training("kept", {"--resume", "--set", "train.log_every=3"}), {}, 0, "", "");
+  finds(training("kept", {"--resume", "--set", "train.batch_size=1"}), {}, 2, "",
+        "the run began with other settings, and a run keeps them:\n  was: batch_size = ");
+}
+
 BOOST_FIXTURE_TEST_CASE(an_unknown_variable_is_a_warning_with_the_nearest_name, Workshop) {
   finds({"info"}, {"MAHIA_SEEED=1"}, 0, "mahia", "unknown variable MAHIA_SEEED; did you mean MAHIA_SEED?");
 }

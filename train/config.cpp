@@ -57,6 +57,7 @@ Fields fields_of(RunConfig& c) {
   f.integer("train.batch_size", c.batch_size, 1, 1 << 20);
   f.integer("train.micro_batches", c.micro_batches, 1, 1 << 20);
   f.integer("train.sequence_length", c.sequence_length, 1, int64_t{1} << 30);
+  f.flag("train.capture", c.capture);
   f.number("train.max_grad_norm", c.max_grad_norm, 0, 1e6);
   f.number("train.max_minutes", c.max_minutes, 0, 1e7);
   f.integer("train.log_every", c.log_every, 0, many);

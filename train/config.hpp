@@ -22,6 +22,7 @@ struct RunConfig {
   int64_t steps = 1000, batch_size = 8, micro_batches = 1, sequence_length = 512;
   int64_t log_every = 10, evaluate_every = 100, evaluate_batches = 16, checkpoint_every = 200, keep_checkpoints = 3;
   double max_grad_norm = 1, max_minutes = 0;
+  bool capture = true;  // on a GPU, the step as a graph
   int64_t seed = 0;
   std::string precision = "f32";
 

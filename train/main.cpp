@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 
 #include "core/error.hpp"
@@ -20,6 +22,13 @@ void check_command(const CLI::App& app, int argc, char** argv) {
   mahia::check<mahia::train::UsageError>(std::find(known.begin(), known.end(), word) != known.end(),
                                          "there is no command `", word, "`; did you mean `",
                                          mahia::train::nearest(word, known), "`?");
+}
+
+// Results that did not reach their file are an error, whatever the command thought of them.
+int finish(int status) {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return status;
+  std::fprintf(stderr, "mahia: standard output cannot be written: %s\n", std::strerror(errno));
+  return status == 0 ? mahia::train::exit_error : status;
 }
 
 }  // namespace
@@ -54,7 +63,7 @@ int main(int argc, char** argv) {
     check_command(app, argc, argv);
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : mahia::train::exit_usage;
+    return finish(app.exit(error) == 0 ? 0 : mahia::train::exit_usage);
   } catch (const mahia::train::UsageError& error) {
     std::fprintf(stderr, "mahia: %s\n", error.what());
     return mahia::train::exit_usage;
@@ -62,5 +71,5 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "mahia: %s\n", error.what());
     return mahia::train::exit_error;
   }
-  return status;
+  return finish(status);
 }

@@ -28,6 +28,8 @@ constexpr Variable variables[] = {
     {"MAHIA_CHECK_NAN", "0 or 1", "[01]"},
     {"MAHIA_SYNC", "0 or 1", "[01]"},
     {"MAHIA_CPU_ISA", "avx2 or avx512", "avx2|avx512"},
+    {"MAHIA_CUDA_CACHE", "0 or 1", "[01]"},
+    {"MAHIA_CUDA_GUARD", "0 or 1", "[01]"},
     {"MAHIA_BENCH_CASE", "any text", ".*"},
 };
 

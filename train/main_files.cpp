@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -54,6 +56,17 @@ int plot(const std::string& folder, bool json) {
   return 0;
 }
 
+// Text of a file as one line that a terminal cannot take for commands.
+std::string printable(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool plain = byte >= 0x20 && byte != 0x7f;
+    out += plain ? std::string(1, c) : fmt::format("\\x{:02x}", byte);
+  }
+  return out;
+}
+
 int inspect(const std::string& path, bool json) {
   const SafeTensors file = load_safetensors(path);
   int64_t elements = 0;
@@ -64,11 +77,12 @@ int inspect(const std::string& path, bool json) {
       const std::vector<int64_t> shape(tensor.shape().begin(), tensor.shape().end());
       std::printf("%s\n", nlohmann::ordered_json{{"name", name}, {"dtype", dtype}, {"shape", shape}}.dump().c_str());
     } else {
-      std::printf("%-60s %-5s %s\n", name.c_str(), dtype.c_str(), message(tensor.shape()).c_str());
+      std::printf("%-60s %-5s %s\n", printable(name).c_str(), dtype.c_str(), message(tensor.shape()).c_str());
     }
   }
   if (json) return 0;
-  for (const auto& [key, value] : file.metadata) std::printf("metadata %s: %s\n", key.c_str(), value.c_str());
+  for (const auto& [key, value] : file.metadata)
+    std::printf("metadata %s: %s\n", printable(key).c_str(), printable(value).c_str());
   std::printf("%zu tensors, %lld elements\n", file.tensors.size(), static_cast<long long>(elements));
   return 0;
 }

@@ -7,17 +7,14 @@
 #include "train/data/text.hpp"
 #include "train/generate.hpp"
 #include "train/main_commands.hpp"
+#include "train/precision.hpp"
 #include "train/trainer.hpp"
 
 namespace mahia::train {
 
 std::unique_ptr<nn::models::HyenaMoeLM> build_model(const RunConfig& c) {
   auto model = std::make_unique<nn::models::HyenaMoeLM>(c.model);
-  if (c.precision == "bf16") {
-    model->to(DType::bf16, [](const std::string& name) {
-      return matches("*router*", name) || matches("*norm*", name) || matches("*filter_fn*", name);
-    });
-  }
+  if (c.precision == "bf16") to_bf16(*model);
   return model;
 }
 
@@ -104,7 +101,7 @@ void add_eval(CLI::App& app, int& status) {
   command->add_option("--checkpoint", o->checkpoint, "a checkpoint, or a run's folder: its latest one")->required();
   command->add_option("--text", o->text, "another text than the one it was trained on");
   command->add_option("--batches", o->batches, "only so many batches; default: the whole held-out part");
-  command->add_option("--threads", o->threads, "worker threads")->check(CLI::PositiveNumber);
+  command->add_option("--threads", o->threads, "worker threads")->check(CLI::Range(1, 4096));
   command->add_flag("--json", o->json, "print the result as JSON");
   command->callback([o, &status] { status = evaluate(*o); });
 }
@@ -129,7 +126,7 @@ void add_generate(CLI::App& app, int& status) {
   const CLI::Option* seed = command->add_option("--seed", o->options.seed, "same seed, same text")
                                 ->capture_default_str()
                                 ->check(CLI::Range(int64_t{0}, most));
-  command->add_option("--threads", o->threads, "worker threads")->check(CLI::PositiveNumber);
+  command->add_option("--threads", o->threads, "worker threads")->check(CLI::Range(1, 4096));
   command->add_flag("--json", o->json, "print prompt and text as JSON");
   command->callback([o, seed, &status] {
     const Environment environment = read_environment();

@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <optional>
+#include <sstream>
 
 #include "autograd/grad_mode.hpp"
 #include "core/parallel.hpp"
@@ -40,6 +41,7 @@ TrainerOptions trainer_options(const RunConfig& c, const Options& o, const ByteT
   t.max_minutes = c.max_minutes;
   t.micro_batches = c.micro_batches;
   t.max_grad_norm = c.max_grad_norm;
+  t.capture = c.capture;
   t.schedules = {.lr = c.lr, .aux = c.aux};
   t.out = o.out;
   t.resume = o.resume;
@@ -65,12 +67,32 @@ RunConfig effective_config(const Options& o, const Environment& environment) {
   }
 }
 
+// What may differ between the parts of one run: how long it is, what is shown and saved, where it runs.
+bool may_change(const std::string& key) {
+  for (const char* free :
+       {"steps", "max_minutes", "log_every", "evaluate_every", "evaluate_batches", "checkpoint_every",
+        "keep_checkpoints", "capture", "title", "reference_values", "reference_names"}) {
+    if (key == free) return true;
+  }
+  return false;
+}
+
+// Throws UsageError naming every setting that differs from those the run began with.
+void check_same_run(const RunConfig& now, const std::string& path) {
+  std::istringstream before(to_toml(read_config(path, {}))), after(to_toml(now));
+  std::string problems, was, is;
+  while (std::getline(before, was) && std::getline(after, is)) {
+    if (was != is && !may_change(was.substr(0, was.find(' ')))) problems += "\n  was: " + was + "   now: " + is;
+  }
+  check<UsageError>(problems.empty(), path, ": the run began with other settings, and a run keeps them:", problems);
+}
+
 // A run that is resumed keeps the configuration it began with.
 void write_config(const RunConfig& c, const Options& o) {
   const bool is_new = find_checkpoint(o.out).empty();
   check<ValueError>(o.resume || is_new, o.out,
                     ": a run is here already; go on with it (--resume) or choose another folder (--out)");
-  if (!is_new) return;
+  if (!is_new) return check_same_run(c, o.out + "/config.toml");
   make_directories(o.out);
   write_file(o.out + "/config.toml", to_toml(c));
 }
@@ -83,9 +105,13 @@ void print_result(const TrainingResult& r, const std::string& out, bool json) {
   const double start = held_out.empty() ? 0 : held_out.front().bits_per_byte;
   const double bits = held_out.empty() ? 0 : held_out.back().bits_per_byte;
   const auto step = static_cast<long long>(r.step);
-  if (json) {
+  if (json && held_out.empty()) {
+    std::printf("{\"step\": %lld, \"stopped\": \"%s\", \"bits_per_byte\": null}\n", step, stopped);
+  } else if (json) {
     std::printf("{\"step\": %lld, \"stopped\": \"%s\", \"bits_per_byte\": %.6f, \"start_bits_per_byte\": %.6f}\n", step,
                 stopped, bits, start);
+  } else if (held_out.empty()) {
+    std::printf("%s at step %lld; nothing was held out; run in %s\n", stopped, step, out.c_str());
   } else {
     std::printf("%s at step %lld, held out %.4f bits per byte (%.4f at the start); run in %s\n", stopped, step, bits,
                 start, out.c_str());
@@ -147,7 +173,7 @@ void add_train(CLI::App& app, int& status) {
   command->add_option("--seed", o->seed, "stronger than the file and MAHIA_SEED")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 53));
   command->add_option("--threads", o->threads, "worker threads, stronger than MAHIA_NUM_THREADS")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 4096));
   command->add_option("--device", o->device, "cpu, or cuda in a build that has it");
   command->add_flag("--print-config", o->print_config, "print the complete settings as TOML and stop");
   command->add_flag("--json", o->json, "print the result as JSON");

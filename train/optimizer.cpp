@@ -93,6 +93,20 @@ void Optimizer::step(const StepState& s) {
     update(t, now, group, steps_done_ > 0);
   }
   clip_ = {};
+  count_step();
+}
+
+size_t Optimizer::places() const {
+  size_t mixed = 0;
+  for (const Slot& slot : slots_) {
+    for (const Tensor* t : {&slot.parameter, &slot.master, &slot.first, &slot.second}) {
+      if (t->defined()) mixed = mixed * 0x9E3779B97F4A7C15u + reinterpret_cast<uintptr_t>(t->storage()->data());
+    }
+  }
+  return mixed;
+}
+
+void Optimizer::count_step() {
   ++steps_done_;
   set_random_step(random_step() + 1);
 }

@@ -37,6 +37,10 @@ class Optimizer {
   // Updates every parameter that has a gradient with the step's scalars, then advances the random step. Parameters
   // without a gradient stay as they are, as in PyTorch.
   void step(const StepState& s);
+  // What step() counts on the host, for a step that a graph replayed.
+  void count_step();
+  // A number that changes when a parameter, master or moment comes to lie elsewhere.
+  size_t places() const;
   // For programs that keep a fixed learning rate: the step number counts itself.
   void step(double lr);
   // The gradients' 2-norm (f64 []); the next step() multiplies all gradients by min(1, max_norm / (norm + 1e-6)).

@@ -2,6 +2,7 @@
 #include "train/step_state.hpp"
 
 #include <array>
+#include <cstring>
 
 #include "core/copy.hpp"
 #include "core/factory.hpp"
@@ -9,22 +10,28 @@
 namespace mahia::train {
 namespace {
 
-Tensor element(const Tensor& values, int64_t i) { return {values.storage(), {}, {}, i, values.dtype()}; }
+// The numbers as they lie on the device.
+struct Numbers {
+  double lr, step;
+  float aux, unused;
+};
 
 }  // namespace
 
-StepState::StepState(Device device) : aux(zeros({}, DType::f32, device)), values_(zeros({3}, DType::f64, device)) {
-  lr = element(values_, 0);
-  step = element(values_, 2);
+StepState::StepState(Device device) : values_(zeros({sizeof(Numbers)}, DType::u8, device)) {
+  lr = Tensor(values_.storage(), {}, {}, 0, DType::f64);
+  step = Tensor(values_.storage(), {}, {}, 1, DType::f64);
+  aux = Tensor(values_.storage(), {}, {}, 4, DType::f32);
 }
 
 const StepState& StepState::advance(int64_t number, const Schedules& schedules) {
   host_step = number;
   host_lr = schedules.lr.at(number);
   host_aux = schedules.aux.at(number);
-  const std::array<double, 3> now = {host_lr, host_aux, static_cast<double>(number + 1)};
-  overwrite(Tensor::from(std::span<const double>(now), {3}), values_);
-  overwrite(element(values_, 1), aux);
+  const Numbers now{host_lr, static_cast<double>(number + 1), static_cast<float>(host_aux), 0};
+  std::array<uint8_t, sizeof(Numbers)> bytes;
+  std::memcpy(bytes.data(), &now, sizeof(now));
+  overwrite(Tensor::from(std::span<const uint8_t>(bytes), {sizeof(Numbers)}), values_);
   return *this;
 }
 

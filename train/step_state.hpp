@@ -28,7 +28,7 @@ class StepState {
   int64_t host_step = 0;
 
  private:
-  Tensor values_;  // f64 (3): what the copy refreshes; lr and step are views of it
+  Tensor values_;  // u8: what the copy refreshes; the others are views of it
 };
 
 }  // namespace mahia::train

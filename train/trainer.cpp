@@ -3,19 +3,19 @@
 
 #include <chrono>
 #include <cmath>
-#include <limits>
 #include <numbers>
 
-#include "autograd/backward.hpp"
 #include "autograd/grad_mode.hpp"
 #include "core/copy.hpp"
 #include "core/random.hpp"
-#include "ops/binary.hpp"
 #include "train/file.hpp"
 #include "train/stop_signals.hpp"
+#include "train/train_step.hpp"
 
 namespace mahia::train {
 namespace {
+
+constexpr int64_t longest_unread = 50;  // steps after which a GPU is waited for, to see whether all is well
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -90,15 +90,18 @@ HeldOutRecord Trainer::evaluate() const {
 // What changes while run() works.
 class Trainer::Run {
  public:
-  explicit Run(Trainer& trainer) : t_(trainer), o_(trainer.options_), state_(trainer.device_) {}
+  explicit Run(Trainer& trainer)
+      : t_(trainer),
+        o_(trainer.options_),
+        state_(trainer.device_),
+        step_(trainer.loss_, trainer.optimizer_, o_.max_grad_norm, trainer.device_, o_.capture) {}
   TrainingResult all();
 
  private:
   void start();
   void train_step();
-  void forward_and_backward(const Batch& batch);
-  LossTerms forward(const Batch& batch);
-  [[noreturn]] void explain(const Batch& batch, RandomCounts counts, const std::string& what);
+  void read_step();
+  [[noreturn]] void explain(const std::string& what);
   void log_step();
   void evaluate();
   void report(const StepRecord* record, const HeldOutRecord* held_out) const;
@@ -110,11 +113,12 @@ class Trainer::Run {
   const StopSignals signals_;
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   StepState state_;
+  TrainStep step_;
   std::unique_ptr<Prefetcher> batches_;
   std::unique_ptr<MetricsLog> metrics_;
-  StepRecord record_;  // of the step that was done last; record_.step counts all steps done
-  std::function<std::vector<std::vector<double>>()> load_;
-  int64_t targets_ = 0;  // since the last log line
+  StepRecord record_;      // of the step that was done last; record_.step counts all steps done
+  int64_t read_step_ = 0;  // the step whose numbers record_ has
+  int64_t targets_ = 0;    // since the last log line
   double seconds_ = 0;
   HeldOutRecord held_out_{.step = -1};
   int64_t saved_step_ = 0;
@@ -141,6 +145,7 @@ TrainingResult Trainer::Run::all() {
     if (signals_.received() != 0) result.reason = StopReason::interrupted;
   }
   if (result.reason != StopReason::interrupted && held_out_.step != record_.step) evaluate();
+  read_step();
   if (record_.step != saved_step_) save();
   if (held_out_.step >= 0) result.held_out = held_out_;
   result.signal = signals_.received();
@@ -160,7 +165,7 @@ void Trainer::Run::start() {
       check<ValueError>(saved.schedules == to_text(o_.schedules), found,
                         ": was trained with other schedules: ", saved.schedules,
                         "; now they are: ", to_text(o_.schedules));
-      record_.step = saved_step_ = saved.step;
+      record_.step = read_step_ = saved_step_ = saved.step;
       next_batch = saved.next_batch;
     }
     make_directories(o_.out);
@@ -169,69 +174,72 @@ void Trainer::Run::start() {
     const Metrics before = read_metrics(path);
     if (!before.held_out.empty()) held_out_ = before.held_out.back();
   }
-  batches_ = std::make_unique<Prefetcher>(t_.data_, next_batch);
+  batches_ = std::make_unique<Prefetcher>(t_.data_, next_batch, t_.device_);
   t_.model_.train();
 }
 
 void Trainer::Run::train_step() {
   const auto start = std::chrono::steady_clock::now();
   state_.advance(record_.step, o_.schedules);
-  record_ = {.step = record_.step, .lr = state_.host_lr, .aux_coefficient = state_.host_aux};
-  t_.optimizer_.zero_grad();
+  record_ = {.step = record_.step, .loss = record_.loss, .lr = state_.host_lr, .aux_coefficient = state_.host_aux};
+  std::vector<Batch> batches;
   for (int64_t i = 0; i < o_.micro_batches; ++i) {
-    const Batch batch = batches_->next();
-    targets_ += targets_of(batch);
-    forward_and_backward(batch.to(t_.device_));
+    batches.push_back(batches_->next());
+    targets_ += targets_of(batches.back());
   }
-  const double limit = o_.max_grad_norm > 0 ? o_.max_grad_norm : std::numeric_limits<double>::infinity();
-  record_.grad_norm = clip_grad_norm(t_.optimizer_, limit).item<double>();
-  check<ValueError>(std::isfinite(record_.grad_norm), "training stopped at step ", record_.step + 1,
-                    ": the loss is finite, the norm of its gradients is ", record_.grad_norm);
-  t_.optimizer_.step(state_);
+  try {
+    step_.run(batches, state_);
+  } catch (const ValueError& error) {
+    fail<ValueError>("training stopped at step ", record_.step + 1, ": ", error.what());
+  }
   ++record_.step;
+  seconds_ += seconds_since(start);
+  if (t_.device_.type == DeviceType::cpu || record_.step - read_step_ >= longest_unread) read_step();
+}
+
+// Takes the step's numbers to the host. On a GPU this is where a fault since the last time comes to light; the weights
+// are still those before it, so the forwards since then are run again to find the step and the op.
+void Trainer::Run::read_step() {
+  if (read_step_ == record_.step) return;
+  const auto start = std::chrono::steady_clock::now();
+  try {
+    const TrainStep::Values values = step_.read();
+    record_.loss = values.loss;
+    record_.aux_loss = values.aux;
+    record_.grad_norm = values.grad_norm;
+    read_step_ = record_.step;
+  } catch (const ValueError& error) {
+    explain(error.what());
+  } catch (const IndexError& error) {
+    explain(error.what());
+  }
   seconds_ += seconds_since(start);
 }
 
-void Trainer::Run::forward_and_backward(const Batch& batch) {
-  const LossTerms terms = forward(batch);
-  const double share = 1 / static_cast<double>(o_.micro_batches);
-  record_.loss += terms.loss.item<double>() * share;
-  if (terms.aux.defined()) record_.aux_loss += terms.aux.item<double>() * share;
-  load_ = terms.load;
-  const Tensor total = terms.aux.defined() ? terms.loss + state_.aux * terms.aux : terms.loss;
-  backward(o_.micro_batches == 1 ? total : total * share);
-}
-
-LossTerms Trainer::Run::forward(const Batch& batch) {
-  const RandomCounts counts = random_counts();
-  LossTerms terms;
-  try {
-    terms = t_.loss_(batch);
-  } catch (const ValueError& error) {  // such as NaN logits, which a router refuses
-    explain(batch, counts, error.what());
+void Trainer::Run::explain(const std::string& what) {
+  const int64_t first_batch = batches_->cursor() - (record_.step - read_step_) * o_.micro_batches;
+  for (int64_t step = read_step_; step < record_.step; ++step) {
+    std::vector<Batch> batches;
+    for (int64_t i = 0; i < o_.micro_batches; ++i)
+      batches.push_back(t_.data_->at(first_batch + (step - read_step_) * o_.micro_batches + i));
+    set_random_step(random_step() - static_cast<uint64_t>(record_.step - step));
+    const std::string stopped = message("training stopped at step ", step + 1, ": ", what, "; the first op: ");
+    try {
+      step_.find_first_op(batches);
+    } catch (const ValueError& first) {
+      fail<ValueError>(stopped, first.what());
+    } catch (const IndexError& first) {
+      fail<IndexError>(stopped, first.what());
+    }
+    set_random_step(random_step() + static_cast<uint64_t>(record_.step - step));
   }
-  const double loss = terms.loss.item<double>(), aux = terms.aux.defined() ? terms.aux.item<double>() : 0;
-  if (!std::isfinite(loss)) explain(batch, counts, message("the loss is ", loss));
-  if (!std::isfinite(aux)) explain(batch, counts, message("the auxiliary loss is ", aux));
-  return terms;
-}
-
-// Runs the forward again with the same random numbers and looks at every op's result.
-void Trainer::Run::explain(const Batch& batch, RandomCounts counts, const std::string& what) {
-  const std::string stopped = message("training stopped at step ", record_.step + 1, ": ", what);
-  set_random_counts(std::move(counts));
-  const CheckFinite checking;
-  try {
-    t_.loss_(batch);
-  } catch (const ValueError& first) {
-    check<ValueError>(first.what() == what, stopped, "; the first op: ", first.what());
-  }
-  fail<ValueError>(stopped);
+  fail<ValueError>("training stopped between the steps ", read_step_ + 1, " and ", record_.step, ": ", what);
 }
 
 void Trainer::Run::log_step() {
+  read_step();
   record_.tokens_per_second = static_cast<double>(targets_) / seconds_;
-  if (load_) record_.expert_load = load_();
+  record_.expert_load = step_.load();
   targets_ = 0;
   seconds_ = 0;
   if (metrics_) metrics_->write(record_);
@@ -240,6 +248,7 @@ void Trainer::Run::log_step() {
 
 void Trainer::Run::evaluate() {
   if (o_.held_out.empty()) return;
+  read_step();
   held_out_ = t_.evaluate();
   held_out_.step = record_.step;
   if (metrics_) metrics_->write(held_out_);
@@ -263,6 +272,7 @@ bool Trainer::Run::is_time_to_save() const {
 
 void Trainer::Run::save() {
   if (o_.out.empty()) return;
+  read_step();
   for (const auto& [name, parameter] : t_.model_.named_parameters()) {
     check<ValueError>(count_nonfinite(parameter) == 0, "training stopped at step ", record_.step, ": ", name,
                       " holds infinite or NaN values; no checkpoint was written");

@@ -32,8 +32,8 @@ LossTerms loss_terms(const Output& output) {
 // Shown to the program after each step; `record` is set when the step was logged, `held_out` when it was evaluated.
 struct Progress {
   int64_t step = 0, steps = 0;  // done, planned
-  double loss = 0;
-  double seconds = 0;  // since run() began
+  double loss = 0;              // of this step; on a GPU that of the last step whose values were read
+  double seconds = 0;           // since run() began
   const StepRecord* record = nullptr;
   const HeldOutRecord* held_out = nullptr;
 };
@@ -47,6 +47,7 @@ struct TrainerOptions {
   Schedules schedules = Schedules();  // g++ 12 warns falsely about {}
   std::string out = {};               // folder for metrics.jsonl and checkpoints/; empty: nothing is written
   bool resume = false;                // go on from the latest checkpoint in `out`, if there is one
+  bool capture = true;                // on a GPU, record the step once as a graph and replay it
   int64_t log_every = 10;             // steps; 0 here and below: never
   std::vector<Batch> held_out = {};
   int64_t evaluate_every = 0;  // steps; the last step is always evaluated

@@ -6,6 +6,7 @@
 #include "core/copy.hpp"
 #include "core/factory.hpp"
 #include "core/random.hpp"
+#include "core/runtime.hpp"
 
 namespace mahia::train {
 
@@ -13,6 +14,25 @@ Batch Batch::to(Device device) const {
   return {copy_to(tokens, device, tokens.dtype()),
           targets.defined() ? copy_to(targets, device, targets.dtype()) : targets};
 }
+
+namespace {
+
+Tensor pinned_copy(const Tensor& x, Device device) {
+  if (!x.defined() || x.numel() == 0) return x;
+  DeviceRuntime& owner = runtime(device.type);
+  const size_t bytes = static_cast<size_t>(x.numel()) * size_of(x.dtype());
+  void* const data = owner.allocate_pinned(device, bytes);
+  if (data == nullptr) return x;
+  const auto storage = std::make_shared<Storage>(cpu_device, data, bytes,
+                                                 [&owner, device, data] { owner.release_pinned(device, data); });
+  const Tensor y(storage, x.shape(), contiguous_strides(x.shape()), 0, x.dtype());
+  kernels::copy(x, y.output_view());
+  return y;
+}
+
+}  // namespace
+
+Batch Batch::pinned(Device device) const { return {pinned_copy(tokens, device), pinned_copy(targets, device)}; }
 
 std::vector<int64_t> draw_indices(uint64_t seed, int64_t index, int64_t count, int64_t range) {
   std::vector<int64_t> drawn;
@@ -26,8 +46,10 @@ std::vector<int64_t> draw_indices(uint64_t seed, int64_t index, int64_t count, i
   return drawn;
 }
 
-Prefetcher::Prefetcher(std::shared_ptr<const BatchSource> source, int64_t first, size_t depth)
-    : source_(std::move(source)), depth_(depth), cursor_(first), thread_([this, first] { run(first); }) {}
+Prefetcher::Prefetcher(std::shared_ptr<const BatchSource> source, int64_t first, Device device, size_t depth)
+    : source_(std::move(source)), device_(device), depth_(depth), cursor_(first), thread_([this, first] {
+        run(first);
+      }) {}
 
 Prefetcher::~Prefetcher() {
   {
@@ -43,7 +65,7 @@ void Prefetcher::run(int64_t first) {
     Batch batch;
     std::exception_ptr error;
     try {
-      batch = source_->at(index);
+      batch = source_->at(index).pinned(device_);
     } catch (...) {
       error = std::current_exception();  // handed over to next()
     }

@@ -17,6 +17,8 @@ struct Batch {
   Tensor tokens;
   Tensor targets;
   Batch to(Device device) const;
+  // The same in memory that `device` reads by itself; the batch itself for the CPU.
+  Batch pinned(Device device) const;
 };
 
 // Training batches as a pure function of their number and a seed: where a run stands in its data is one integer, and a
@@ -30,7 +32,8 @@ class BatchSource {
 // Makes batches ahead of time on a thread of its own, at most `depth` of them.
 class Prefetcher {
  public:
-  Prefetcher(std::shared_ptr<const BatchSource> source, int64_t first, size_t depth = 3);
+  // Batches are pinned for `device`.
+  Prefetcher(std::shared_ptr<const BatchSource> source, int64_t first, Device device = cpu_device, size_t depth = 3);
   ~Prefetcher();
   Prefetcher(const Prefetcher&) = delete;
   Prefetcher& operator=(const Prefetcher&) = delete;
@@ -42,6 +45,7 @@ class Prefetcher {
   void run(int64_t first);
 
   std::shared_ptr<const BatchSource> source_;
+  Device device_;
   size_t depth_;
   int64_t cursor_;
   std::mutex mutex_;
