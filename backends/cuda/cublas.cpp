@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "backends/cuda/cublas.hpp"
+
+#include <cublasLt.h>
+
+#include <algorithm>
+#include <compare>
+#include <cstddef>
+#include <map>
+#include <mutex>
+#include <new>
+#include <vector>
+
+#include "backends/cuda/check.hpp"
+#include "backends/cuda/runtime.hpp"
+#include "core/counters.hpp"
+#include "core/scratch.hpp"
+#include "ops/matmul.hpp"
+
+namespace mahia::cuda {
+namespace {
+
+constexpr size_t workspace_bytes = size_t{32} << 20;
+
+void check_cublas(cublasStatus_t status, const char* what) {
+  if (status == CUBLAS_STATUS_SUCCESS) [[likely]]
+    return;
+  fail<DeviceError>(what, ": cuBLAS error ", static_cast<int64_t>(status), ", ", cublasLtGetStatusString(status));
+}
+
+// What decides about the algorithm.
+struct PlanKey {
+  int device;
+  DType dtype, result;
+  bool tf32, invariant, a_transposed, b_transposed, accumulate, rows_along_n, bias;
+  int64_t m, n, k, count, a_row, b_row, c_row, a_step, b_step, c_step;
+  uint32_t a_alignment, b_alignment, c_alignment, bias_alignment;
+  auto operator<=>(const PlanKey&) const = default;
+};
+
+struct Plan {
+  cublasLtMatmulDesc_t operation = nullptr;
+  cublasLtMatrixLayout_t first = nullptr, second = nullptr, result = nullptr;
+  cublasLtMatmulAlgo_t algorithm{};
+  size_t workspace = 0;
+};
+
+// The largest power of two up to 256 that divides the address and, where there are several, their distance.
+uint32_t alignment_of(const void* data, int64_t step_bytes) {
+  const uint64_t bits = reinterpret_cast<uintptr_t>(data) | static_cast<uint64_t>(step_bytes) | 256u;
+  return static_cast<uint32_t>(bits & (~bits + 1));
+}
+
+cudaDataType_t cuda_type(DType dtype) {
+  return dtype == DType::f64 ? CUDA_R_64F : dtype == DType::f32 ? CUDA_R_32F : CUDA_R_16BF;
+}
+
+template <class T>
+void set(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t attribute, T value) {
+  check_cublas(cublasLtMatmulDescSetAttribute(operation, attribute, &value, sizeof(value)), "cublasLtMatmulDesc");
+}
+
+cublasLtMatrixLayout_t layout(DType dtype, int64_t rows, int64_t cols, int64_t row, int64_t count, int64_t step) {
+  cublasLtMatrixLayout_t result = nullptr;
+  check_cublas(cublasLtMatrixLayoutCreate(&result, cuda_type(dtype), static_cast<uint64_t>(rows),
+                                          static_cast<uint64_t>(cols), row),
+               "cublasLtMatrixLayoutCreate");
+  const auto matrices = static_cast<int32_t>(count);
+  check_cublas(
+      cublasLtMatrixLayoutSetAttribute(result, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &matrices, sizeof(matrices)),
+      "cublasLtMatrixLayout");
+  check_cublas(
+      cublasLtMatrixLayoutSetAttribute(result, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof(step)),
+      "cublasLtMatrixLayout");
+  return result;
+}
+
+// cuBLAS counts columns first, so it computes c^T = b^T a^T: its first operand is our b.
+void set_layouts(Plan& plan, const PlanKey& key) {
+  plan.first = layout(key.dtype, key.b_transposed ? key.k : key.n, key.b_transposed ? key.n : key.k, key.b_row,
+                      key.count, key.b_step);
+  plan.second = layout(key.dtype, key.a_transposed ? key.m : key.k, key.a_transposed ? key.k : key.m, key.a_row,
+                       key.count, key.a_step);
+  plan.result = layout(key.result, key.n, key.m, key.c_row, key.count, key.c_step);
+}
+
+// cuBLAS's choices for operands as the plan describes them, best first.
+std::vector<cublasLtMatmulHeuristicResult_t> algorithms(cublasLtHandle_t handle, const PlanKey& key, const Plan& plan,
+                                                        int wanted) {
+  cublasLtMatmulPreference_t preference = nullptr;
+  check_cublas(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
+  const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
+    check_cublas(cublasLtMatmulPreferenceSetAttribute(preference, attribute, &value, sizeof(value)),
+                 "cublasLtMatmulPreference");
+  };
+  prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, workspace_bytes);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, key.b_alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.a_alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.c_alignment);
+  prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.c_alignment);
+  std::vector<cublasLtMatmulHeuristicResult_t> found(static_cast<size_t>(wanted));
+  int count = 0;
+  check_cublas(cublasLtMatmulAlgoGetHeuristic(handle, plan.operation, plan.first, plan.second, plan.result, plan.result,
+                                              preference, wanted, found.data(), &count),
+               "cublasLtMatmulAlgoGetHeuristic");
+  check_cublas(cublasLtMatmulPreferenceDestroy(preference), "cublasLtMatmulPreferenceDestroy");
+  found.resize(static_cast<size_t>(count));
+  return found;
+}
+
+cublasLtMatmulHeuristicResult_t first_algorithm(cublasLtHandle_t handle, const PlanKey& key, const Plan& plan) {
+  const auto found = algorithms(handle, key, plan, 1);
+  check<DeviceError>(!found.empty(), "matmul: cuBLAS has no algorithm for ", key.dtype, " of ", key.m, " x ", key.k,
+                     " x ", key.n);
+  return found[0];
+}
+
+PlanKey with_rows(PlanKey key, int64_t rows) {
+  (key.rows_along_n ? key.n : key.m) = rows;
+  key.a_row = key.a_transposed ? key.m : key.k;
+  key.b_row = key.b_transposed ? key.k : key.n;
+  key.c_row = key.n;
+  return key;
+}
+
+bool takes(cublasLtHandle_t handle, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm,
+           cublasLtMatmulHeuristicResult_t& result) {
+  return cublasLtMatmulAlgoCheck(handle, plan.operation, plan.first, plan.second, plan.result, plan.result, &algorithm,
+                                 &result) == CUBLAS_STATUS_SUCCESS;
+}
+
+// The first of cuBLAS's choices for many rows that adds up k in one piece and takes any number of rows: a tile then has
+// the same sums wherever a row stands in it, and the number of rows decides about nothing.
+cublasLtMatmulHeuristicResult_t invariant_algorithm(cublasLtHandle_t handle, const PlanKey& key, const Plan& plan) {
+  std::vector<Plan> others;
+  // Rows that lie along n are a step in memory, which bf16 wants to be a multiple of 8.
+  for (const int64_t rows : {8192, key.rows_along_n ? 8 : 1, key.rows_along_n ? 24 : 7, 64, 1000}) {
+    others.push_back(plan);
+    set_layouts(others.back(), with_rows(key, rows));
+  }
+  cublasLtMatmulHeuristicResult_t result{};
+  for (const auto& found : algorithms(handle, key, others.front(), 16)) {
+    int32_t parts = 1;
+    size_t written = 0;
+    check_cublas(cublasLtMatmulAlgoConfigGetAttribute(&found.algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts,
+                                                      sizeof(parts), &written),
+                 "cublasLtMatmulAlgoConfigGetAttribute");
+    const bool general = std::all_of(others.begin(), others.end(),
+                                     [&](const Plan& other) { return takes(handle, other, found.algo, result); });
+    if (parts > 1 || !general) continue;
+    if (!takes(handle, plan, found.algo, result)) break;
+    result.algo = found.algo;
+    return result;
+  }
+  fail<DeviceError>("matmul: cuBLAS has no algorithm for ", key.dtype, " of ", key.m, " x ", key.k, " x ", key.n,
+                    " that does not depend on the number of rows; turn batch invariance off");
+}
+
+Plan make_plan(cublasLtHandle_t handle, const PlanKey& key) {
+  const bool wide = key.dtype == DType::f64;
+  const cublasComputeType_t compute = wide                                  ? CUBLAS_COMPUTE_64F
+                                      : key.tf32 && key.dtype == DType::f32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+                                                                            : CUBLAS_COMPUTE_32F;
+  Plan plan;
+  check_cublas(cublasLtMatmulDescCreate(&plan.operation, compute, wide ? CUDA_R_64F : CUDA_R_32F),
+               "cublasLtMatmulDescCreate");
+  set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSA, key.b_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+  set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, key.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
+  if (key.bias) set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+  set_layouts(plan, key);
+  const cublasLtMatmulHeuristicResult_t found =
+      key.invariant ? invariant_algorithm(handle, key, plan) : first_algorithm(handle, key, plan);
+  plan.algorithm = found.algo;
+  plan.workspace = found.workspaceSize;
+  return plan;
+}
+
+// Handles and plans live as long as the process.
+struct Cache {
+  std::mutex mutex;
+  std::map<int, cublasLtHandle_t> handles;
+  std::map<PlanKey, Plan> plans;
+};
+
+Cache& cache() {
+  alignas(Cache) static std::byte memory[sizeof(Cache)];
+  static Cache* const kept = ::new (memory) Cache;
+  return *kept;
+}
+
+const Plan& find_plan(const PlanKey& key, cublasLtHandle_t& handle) {
+  Cache& c = cache();
+  const std::scoped_lock lock(c.mutex);
+  cublasLtHandle_t& h = c.handles[key.device];
+  if (h == nullptr) check_cublas(cublasLtCreate(&h), "cublasLtCreate");
+  handle = h;
+  const auto found = c.plans.find(key);
+  return found != c.plans.end() ? found->second : c.plans.emplace(key, make_plan(h, key)).first->second;
+}
+
+}  // namespace
+
+void gemm(Device device, const Gemm& g) {
+  const cudaStream_t stream = stream_of(device);
+  const auto item = static_cast<int64_t>(size_of(g.dtype));
+  const auto result_item = static_cast<int64_t>(size_of(g.result));
+  const bool many = g.count > 1;
+  const PlanKey key{.device = device.index,
+                    .dtype = g.dtype,
+                    .result = g.result,
+                    .tf32 = tf32_allowed(),
+                    .invariant = batch_invariant(),
+                    .a_transposed = g.a_transposed,
+                    .b_transposed = g.b_transposed,
+                    .accumulate = g.accumulate,
+                    .rows_along_n = g.rows_along_n,
+                    .bias = g.bias != nullptr,
+                    .m = g.m,
+                    .n = g.n,
+                    .k = g.k,
+                    .count = g.count,
+                    .a_row = g.a_row,
+                    .b_row = g.b_row,
+                    .c_row = g.c_row,
+                    .a_step = g.a_step,
+                    .b_step = g.b_step,
+                    .c_step = g.c_step,
+                    .a_alignment = alignment_of(g.a, many ? g.a_step * item : 0),
+                    .b_alignment = alignment_of(g.b, many ? g.b_step * item : 0),
+                    .c_alignment = alignment_of(g.c, many ? g.c_step * result_item : 0),
+                    .bias_alignment = alignment_of(g.bias, 0)};
+  cublasLtHandle_t handle = nullptr;
+  const Plan& plan = find_plan(key, handle);
+  const Scratch workspace(device, std::max<size_t>(plan.workspace, 1));
+  static std::mutex bias_mutex;  // the bias pointer is part of the shared description
+  const std::unique_lock lock = g.bias != nullptr ? std::unique_lock(bias_mutex) : std::unique_lock<std::mutex>();
+  if (g.bias != nullptr) set(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.bias);
+  const double one = 1, zero = 0;
+  const float one_f = 1, zero_f = 0;
+  const bool wide = g.dtype == DType::f64;
+  const void* alpha = wide ? static_cast<const void*>(&one) : &one_f;
+  const void* beta = g.accumulate ? alpha : wide ? static_cast<const void*>(&zero) : &zero_f;
+  check_cublas(cublasLtMatmul(handle, plan.operation, alpha, g.b, plan.first, g.a, plan.second, beta, g.c, plan.result,
+                              g.c, plan.result, &plan.algorithm, workspace.data<void>(), plan.workspace, stream),
+               "matmul");
+  add_launches(1);
+}
+
+}  // namespace mahia::cuda
