@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "../core/device.hpp"
 #include "statistics.hpp"
 
 namespace mahia::perf {
@@ -13,8 +14,9 @@ namespace mahia::perf {
 struct Case {
   std::string name;  // GROUP.PASS.SHAPE, as the rivals spell it
   std::function<std::function<void()>()> prepare;
-  double flops = 0;   // of one call; 0: not stated
-  double tokens = 0;  // of one call; 0: not a training step
+  double flops = 0;            // of one call; 0: not stated
+  double tokens = 0;           // of one call; 0: not a training step
+  Device device = cpu_device;  // where it works: the clock stops when that has finished
 };
 
 // Adds cases while the program loads: `const Cases conv_cases([] { return std::vector<Case>{...}; });`
@@ -32,7 +34,8 @@ struct Timing {
   int64_t batches = 0;
   int64_t calls_per_batch = 0;
 };
-Timing time_work(const std::function<void()>& work, double budget, int minimum_batches = 10);
+Timing time_work(const std::function<void()>& work, double budget, Device device = cpu_device,
+                 int minimum_batches = 10);
 
 // One line of JSON: case, ms (median), quartiles, min, max, threads, lib, GFLOP/s and tokens/s where stated, the peak
 // resident set in MiB.

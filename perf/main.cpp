@@ -4,6 +4,7 @@
 
 #include "core/error.hpp"
 #include "core/parallel.hpp"
+#include "core/runtime.hpp"
 #include "perf/harness.hpp"
 
 namespace {
@@ -30,11 +31,19 @@ int run(const Options& options, const char* program) {
   if (!options.rival.empty()) {
     return compare(program, options.rival, cases, options.rounds, options.budget) > 0 ? 0 : 1;
   }
+  int failed = 0;
   for (const Case& c : cases) {
-    std::puts(json_line(c, time_work(c.prepare(), options.budget)).c_str());
+    mahia::reset_peak_memory_stats(c.device);
+    try {
+      std::puts(json_line(c, time_work(c.prepare(), options.budget, c.device)).c_str());
+    } catch (const mahia::Error& error) {  // such as too little memory on a small card; the others can still run
+      std::fprintf(stderr, "%s: %s\n", c.name.c_str(), error.what());
+      failed = 1;
+    }
     std::fflush(stdout);
+    mahia::empty_cache(c.device);
   }
-  return 0;
+  return failed;
 }
 
 }  // namespace

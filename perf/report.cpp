@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "core/parallel.hpp"
+#include "core/runtime.hpp"
 #include "perf/harness.hpp"
 
 namespace mahia::perf {
@@ -59,7 +60,8 @@ std::string json_line(const Case& c, const Timing& timing) {
                                  {"lib", "mahia"}};
   if (c.flops > 0) line["GFLOPs"] = rounded(c.flops / s.median * 1e-9);
   if (c.tokens > 0) line["tok_s"] = rounded(c.tokens / s.median);
-  line["peak_MiB"] = rounded(peak_resident_mib());
+  line["peak_MiB"] = rounded(c.device == cpu_device ? peak_resident_mib()
+                                                    : static_cast<double>(memory_stats(c.device).peak) / (1 << 20));
   return line.dump();
 }
 

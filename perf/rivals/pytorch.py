@@ -4,9 +4,9 @@
 Reads the case's name from MAHIA_BENCH_CASE and prints a line of JSON per way of writing it: {"case": NAME.MODE, "ms": ...}.
 Modes: eager (as a user writes it), manual (the convolution's gradient by hand, real transforms only), sorted (experts over
 sorted tokens), loop (experts over index lists), compile (torch.compile of the best of these). Needs PyTorch; nothing in mahia
-needs this file.
+needs this file. MODES=sorted,loop limits an LM step to these.
 """
-import json, math, os, re, time
+import json, math, os, re, resource, time
 
 import torch
 import torch.nn as nn
@@ -15,6 +15,10 @@ import torch.nn.functional as F
 CASE = os.environ["MAHIA_BENCH_CASE"]
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
 torch.manual_seed(0)
+
+
+def wants(mode):
+    return not os.environ.get("MODES") or mode in os.environ["MODES"].split(",")
 
 
 def report(mode, work, budget=1.0, calls=1):
@@ -26,7 +30,8 @@ def report(mode, work, budget=1.0, calls=1):
         for _ in range(calls):
             work()
         times.append((time.perf_counter() - t) / calls * 1e3)
-    print(json.dumps({"case": f"{CASE}.{mode}", "ms": sorted(times)[len(times) // 2]}), flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"case": f"{CASE}.{mode}", "ms": sorted(times)[len(times) // 2], "peak_MiB": round(peak)}), flush=True)
 
 
 def gated(u, h, skip, before, after):
@@ -169,8 +174,8 @@ class LM(nn.Module):
 def lm(name):
     batch, length, sizes = {"cpu-tiny": (8, 512, (256, 128, 256, 8, 2)), "cpu-small": (4, 1024, (256, 256, 512, 8, 2))}[name]
     tokens, targets = (torch.randint(0, 256, (batch, length)) for _ in range(2))
-    for mode in ("sorted", "compile"):
-        model = LM(*sizes, length, 4, "sorted")
+    for mode in filter(wants, ("sorted", "loop", "compile")):
+        model = LM(*sizes, length, 4, "loop" if mode == "loop" else "sorted")
         optimizer = torch.optim.AdamW(model.parameters(), 3e-4, fused=True)
         forward = torch.compile(model, dynamic=False) if mode == "compile" else model
 
