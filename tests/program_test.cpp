@@ -98,6 +98,17 @@ BOOST_FIXTURE_TEST_CASE(a_run_keeps_its_settings, Workshop) {
         "the run began with other settings, and a run keeps them:\n  was: batch_size = ");
 }
 
+BOOST_FIXTURE_TEST_CASE(weights_of_another_checkpoint_are_refused, Workshop) {
+  finds(training("one", {}), {}, 0, "", "");
+  finds(training("two", {"--seed", "9"}), {}, 0, "", "");
+  const std::string weights = "/checkpoints/latest/model.safetensors";
+  std::filesystem::copy_file(path("one") + weights, path("two") + weights,
+                             std::filesystem::copy_options::overwrite_existing);
+  finds({"eval", "--checkpoint", path("two")}, {}, 1, "", "is not the file that manifest.json lists");
+  finds({"generate", "--checkpoint", path("two"), "--prompt", "a"}, {}, 1, "",
+        "is not the file that manifest.json lists");
+}
+
 BOOST_FIXTURE_TEST_CASE(an_unknown_variable_is_a_warning_with_the_nearest_name, Workshop) {
   finds({"info"}, {"MAHIA_SEEED=1"}, 0, "mahia", "unknown variable MAHIA_SEEED; did you mean MAHIA_SEED?");
 }

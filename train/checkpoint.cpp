@@ -174,6 +174,10 @@ RunState load_checkpoint(const std::string& checkpoint, nn::Module& model, Optim
   return state;
 }
 
+void load_weights(const std::string& checkpoint, nn::Module& model) {
+  load(model, load_listed(checkpoint, model_name, read_manifest(checkpoint)), checkpoint + model_name);
+}
+
 RunState read_run_state(const std::string& checkpoint) {
   return to_run_state(load_listed(checkpoint, state_name, read_manifest(checkpoint)), checkpoint + state_name);
 }

@@ -27,6 +27,9 @@ std::string save_checkpoint(const std::string& folder, const nn::Module& model, 
 // for damaged files, ValueError for those of another model or seed.
 RunState load_checkpoint(const std::string& checkpoint, nn::Module& model, Optimizer& optimizer);
 
+// The model alone, as eval and generate need it; throws likewise.
+void load_weights(const std::string& checkpoint, nn::Module& model);
+
 // The state of a checkpoint alone.
 RunState read_run_state(const std::string& checkpoint);
 

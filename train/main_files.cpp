@@ -32,6 +32,7 @@ std::vector<Reference> references_of(const RunConfig& c) {
 }
 
 int plot(const std::string& folder, bool json) {
+  read_environment();  // checks it
   const Metrics metrics = read_metrics(folder + "/metrics.jsonl");
   const bool has_config = std::filesystem::exists(folder + "/config.toml");
   const RunConfig config = has_config ? read_config(folder + "/config.toml") : RunConfig{};
@@ -68,6 +69,7 @@ std::string printable(const std::string& text) {
 }
 
 int inspect(const std::string& path, bool json) {
+  read_environment();  // checks it
   const SafeTensors file = load_safetensors(path);
   int64_t elements = 0;
   for (const auto& [name, tensor] : file.tensors) {

@@ -31,7 +31,7 @@ TrainedModel load_trained(const std::string& path) {
   check<IoError>(config != state.notes.end(), checkpoint, ": this checkpoint does not say how its model was built");
   TrainedModel trained{parse_config(config->second, checkpoint), nullptr, state.step};
   trained.model = build_model(trained.config);
-  load(*trained.model, checkpoint + "/model.safetensors");
+  load_weights(checkpoint, *trained.model);
   trained.model->eval();
   return trained;
 }

@@ -7,6 +7,7 @@
 #include <compare>
 #include <cstddef>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -133,6 +134,13 @@ bool takes(cublasLtHandle_t handle, const Plan& plan, const cublasLtMatmulAlgo_t
 // the same sums wherever a row stands in it, and the number of rows decides about nothing.
 cublasLtMatmulHeuristicResult_t invariant_algorithm(cublasLtHandle_t handle, const PlanKey& key, const Plan& plan) {
   std::vector<Plan> others;
+  const auto destroy = [&others](void*) {
+    for (const Plan& other : others) {
+      for (cublasLtMatrixLayout_t layout : {other.first, other.second, other.result})
+        cublasLtMatrixLayoutDestroy(layout);
+    }
+  };
+  const std::unique_ptr<void, decltype(destroy)> cleanup(&others, destroy);
   // Rows that lie along n are a step in memory, which bf16 wants to be a multiple of 8.
   for (const int64_t rows : {8192, key.rows_along_n ? 8 : 1, key.rows_along_n ? 24 : 7, 64, 1000}) {
     others.push_back(plan);
