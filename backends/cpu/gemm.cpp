@@ -119,7 +119,7 @@ class Wave {
         const S* sliver = b + j * k_total + at * tile_columns<S>;
         const int64_t columns = std::min(tile_columns<S>, strip.width - j);
         for (int64_t i = 0; i < rows; i += tile_rows) {
-          const Target<S> target{c.from(i, j), first ? start.from(i, j) : Matrix<const S>(c.at(i, j), c.row_stride, 1),
+          const Target<S> target{c.from(i, j), first ? start.from(i, j) : Matrix<const S>{c.at(i, j), c.row_stride, 1},
                                  columns};
           multiply_tile(std::min(tile_rows, rows - i), k, a + i * k_block, sliver, target);
         }

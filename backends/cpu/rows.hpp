@@ -79,7 +79,7 @@ compute_t<S> max_row(const Row<const S>& x) {
   Vec<T> top[4];
   const T first = static_cast<T>(x.data()[0]);
   for (Vec<T>& t : top) t = Lanes<T>::all(first);
-  const auto raise = [&](Vec<T>& t, Vec<T> v) { t = (v > t) | (v != v) ? v : t; };
+  const auto raise = [&](Vec<T>& t, Vec<T> v) { t = ((v > t) | (v != v)) ? v : t; };
   int64_t i = 0;
   for (; i + 4 * width <= n; i += 4 * width) {
 #pragma GCC unroll 4
