@@ -25,12 +25,12 @@ template <int R, class T>
   for (int m = 0; m < twiddle_count<R>; ++m) t[m] = {Lanes<T>::all(scalars[2 * m]), Lanes<T>::all(scalars[2 * m + 1])};
 }
 
-// The whole polynomial at once: only turns a real row into complex numbers and back.
+// The whole polynomial at once: only turns a row into complex numbers and back.
 template <>
 struct Butterfly<1> {
-  template <class T>
-  [[gnu::always_inline]] static void split(const Vec<T>* x, const Complex<T>*, Complex<T>* y) {
-    y[0] = {x[0], Vec<T>{}};
+  template <class X, class T>
+  [[gnu::always_inline]] static void split(const X* x, const Complex<T>*, Complex<T>* y) {
+    y[0] = x[0] + Complex<T>{};
   }
   template <class T>
   [[gnu::always_inline]] static void merge(const Complex<T>* y, const Complex<T>*, Complex<T>* x) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "backends/cpu/fft_walk.hpp"
+#include "backends/cpu/long_conv_rows.hpp"
 #include "backends/cpu/signal.hpp"
 #include "core/parallel.hpp"
 #include "core/scratch.hpp"
@@ -62,8 +63,8 @@ struct Forward {
   }
 };
 
-void long_conv(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after, View y,
-               View ungated) {
+void long_conv_fft(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after, View y,
+                   View ungated) {
   visit_float(u.dtype(), [&]<class S>() {
     using T = compute_t<S>;
     const FftPlan<T>& plan = plan_for<T>(u);
@@ -154,8 +155,8 @@ struct Backward {
   }
 };
 
-void long_conv_grad(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after,
-                    ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after) {
+void long_conv_fft_grad(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after,
+                        ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after) {
   visit_float(u.dtype(), [&]<class S>() {
     using T = compute_t<S>;
     const FftPlan<T>& plan = plan_for<T>(u);
@@ -185,6 +186,23 @@ void long_conv_grad(ConstView u, ConstView h, ConstView skip, ConstView gate_bef
       }
     });
   });
+}
+
+void long_conv(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after, View y,
+               View ungated, ConvAlgorithm algorithm) {
+  auto* const form = algorithm == ConvAlgorithm::direct   ? long_conv_direct
+                     : algorithm == ConvAlgorithm::dyadic ? long_conv_dyadic
+                                                          : long_conv_fft;
+  form(u, h, skip, gate_before, gate_after, y, ungated);
+}
+
+void long_conv_grad(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after,
+                    ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after,
+                    ConvAlgorithm algorithm) {
+  auto* const form = algorithm == ConvAlgorithm::direct   ? long_conv_direct_grad
+                     : algorithm == ConvAlgorithm::dyadic ? long_conv_dyadic_grad
+                                                          : long_conv_fft_grad;
+  form(u, h, skip, gate_before, gate_after, ungated, dy, du, dh, dgate_before, dgate_after);
 }
 
 const Registered registered_long_conv(DeviceType::cpu, kernels::long_conv, long_conv);

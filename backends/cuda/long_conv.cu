@@ -316,8 +316,14 @@ void transform_rows(const Slice& slice, int64_t rows_per_channel, FftDirection d
   transform(slice.rows.with_count(slice.channels * rows_per_channel), direction, data);
 }
 
+void check_algorithm(const char* op, ConvAlgorithm algorithm) {
+  check<ValueError>(algorithm == ConvAlgorithm::fft, op, ": algorithm ", name_of(algorithm),
+                    " has no kernel on a GPU; fft has");
+}
+
 void long_conv(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after, View y,
-               View ungated) {
+               View ungated, ConvAlgorithm algorithm) {
+  check_algorithm("long_conv", algorithm);
   if (u.numel() == 0) return;
   visit_float(u.dtype(), [&]<class S>() {
     using T = compute_t<S>;
@@ -340,7 +346,9 @@ void long_conv(ConstView u, ConstView h, ConstView skip, ConstView gate_before, 
 // With r = dy * gate_after and v = u * gate_before: the gradient of v is r correlated with the filter, that of the
 // filter v correlated with r. In scratch: v when the filter's is wanted, r, the filter.
 void long_conv_grad(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after,
-                    ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after) {
+                    ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after,
+                    ConvAlgorithm algorithm) {
+  check_algorithm("long_conv_grad", algorithm);
   if (u.numel() == 0) return set_zero(dh);
   visit_float(u.dtype(), [&]<class S>() {
     using T = compute_t<S>;
