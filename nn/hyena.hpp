@@ -4,6 +4,7 @@
 #include "conv1d.hpp"
 #include "dropout.hpp"
 #include "hyena_filter.hpp"
+#include "hyena_state.hpp"
 #include "linear.hpp"
 
 namespace mahia::nn {
@@ -24,6 +25,12 @@ class HyenaOperator : public Module {
  public:
   explicit HyenaOperator(const HyenaConfig& c);
   Tensor operator()(const Tensor& u) const;  // (B, T, D) -> (B, T, D), 1 <= T <= l_max
+  // The state of `batch` sequences that are empty and may grow to `longest` inputs.
+  HyenaState start(int64_t batch, int64_t longest) const;
+  // Appends u (B, T, D), any T >= 1 to empty sequences and then T = 1, and gives the outputs (B, T, D): those of the
+  // whole sequence with its convolutions computed as `dyadic`, in O(T log^2 T) altogether. Records no gradient. Throws
+  // ShapeError, and ValueError while training and beyond `longest`.
+  Tensor advance(const Tensor& u, HyenaState& state) const;
   std::string summary() const override;
 
  private:

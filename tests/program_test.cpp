@@ -72,7 +72,13 @@ BOOST_FIXTURE_TEST_CASE(wrong_usage_exits_with_2_and_says_what_is_wrong, Worksho
   finds({"trian"}, {}, 2, "", "there is no command `trian`; did you mean `train`?");
   finds({"train"}, {}, 2, "", "--config");
   finds({"generate", "--checkpoint", "x", "--prompt", "a", "--tokens", "many"}, {}, 2, "", "many");
-  finds({"generate", "--checkpoint", "x", "--prompt", ""}, {}, 2, "", "--prompt is empty");
+  const Words writing = {"generate", "--checkpoint", "x", "--prompt"};
+  const auto with = [&](Words words) { return words.insert(words.begin(), writing.begin(), writing.end()), words; };
+  finds(with({""}), {}, 2, "", "--prompt is empty");
+  finds(with({"a", "--temperature", "nan"}), {}, 2, "", "temperature is nan, must be a number of at least 0");
+  finds(with({"a", "--top-k", "-1"}), {}, 2, "", "top_k is -1");
+  finds(with({"a", "--top-p", "0"}), {}, 2, "", "top_p is 0, must be in (0, 1]");
+  finds(with({"a", "--repetition-penalty", "0"}), {}, 2, "", "repetition_penalty is 0");
   finds(training("run", {"--set", "train.stpes=3"}), {}, 2, "",
         "unknown key `train.stpes`; did you mean `train.steps`?");
   finds(training("run", {"--set", "train.steps=few"}), {}, 2, "", "--set train.steps=few");
@@ -147,6 +153,10 @@ BOOST_FIXTURE_TEST_CASE(a_run_can_be_trained_measured_continued_and_drawn, Works
   BOOST_TEST(written("1") != written("2"));
   BOOST_TEST(written("1").substr(0, 7) == "the sea");
   BOOST_TEST(written("1").size() == 7u + 40u + 1u);
+  Words until = writing;
+  until.insert(until.end(), {"1", "--stop", written("1").substr(20, 1)});
+  const std::string text = written("1"), stop = text.substr(20, 1);
+  BOOST_TEST(output(until) == text.substr(0, text.find(stop, 7)) + "\n");
 
   BOOST_TEST(output({"plot", path("run")}) == path("run") + "/loss.svg\n" + path("run") + "/expert_load.svg\n");
   BOOST_TEST(train::read_file(path("run") + "/loss.svg").find("held out, last ") != std::string::npos);

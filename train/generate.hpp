@@ -3,22 +3,34 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
-#include "../nn/models/hyena_moe_lm.hpp"
+#include "../nn/models/causal_lm.hpp"
+#include "sampling.hpp"
 
 namespace mahia::train {
 
 struct GenerateOptions {
-  int64_t tokens = 200;    // how many to add
-  double temperature = 1;  // 0: the most likely token each time
-  int64_t top_k = 0;       // only the k most likely tokens are drawn from; 0: all
-  uint64_t seed = 0;
+  int64_t tokens = 200;            // how many to add to each sequence
+  SamplingOptions sampling = {};   // how each is drawn
+  uint64_t seed = 0;               // of the random numbers, one per (seed, row, position)
+  std::vector<int64_t> stop = {};  // a sequence ends before any of these
+  int64_t below = 0;               // only tokens below this are drawn; 0: all of the vocabulary
+  int64_t longest = 0;             // the window of tokens that the model sees, see Generator; 0: its longest
 };
 
-// Continues `prompt` byte by byte: each step runs the model over the last l_max bytes. `on_byte` sees each new byte at
-// once. Returns the new bytes: a pure function of model, prompt and options. Throws ValueError for an empty prompt, a
-// negative temperature, top_k or number of tokens, and a vocabulary below 256.
-std::string generate(const nn::models::HyenaMoeLM& model, const std::string& prompt, const GenerateOptions& options,
+// Continues each prompt, token by token, and returns what was added: for row r a pure function of the model, prompt r,
+// r and the options, whatever the other prompts are. Rows run in step: prompts up to the length of the shortest in one
+// pass, what is longer while the others are written already. `on_token` sees each new token at once. Throws ValueError
+// for no prompt, an empty one, options out of range and a model in training mode, IndexError for a token that is not in
+// the vocabulary.
+std::vector<std::vector<int64_t>> generate(const nn::models::CausalLM& model,
+                                           const std::vector<std::vector<int64_t>>& prompts,
+                                           const GenerateOptions& options,
+                                           const std::function<void(size_t row, int64_t token)>& on_token = {});
+
+// The same for one text of bytes, and a model with a vocabulary of at least those 256.
+std::string generate(const nn::models::CausalLM& model, const std::string& prompt, const GenerateOptions& options,
                      const std::function<void(char)>& on_byte = {});
 
 }  // namespace mahia::train

@@ -67,14 +67,20 @@ int evaluate(const EvalOptions& o) {
 constexpr int64_t most = 1'000'000'000;
 
 struct GenerateCommand {
-  std::string checkpoint, prompt;
+  std::string checkpoint, prompt, stop;
   GenerateOptions options;
   int threads = 0;
   bool json = false;
 };
 
-int generate_text(const GenerateCommand& o) {
-  if (o.prompt.empty()) throw UsageError("--prompt is empty: the model needs a byte to go on from");
+int generate_text(GenerateCommand& o) {
+  check<UsageError>(!o.prompt.empty(), "--prompt is empty: the model needs a byte to go on from");
+  try {
+    validate(o.options.sampling);
+  } catch (const ValueError& error) {
+    throw UsageError(error.what());
+  }
+  for (const char c : o.stop) o.options.stop.push_back(static_cast<unsigned char>(c));
   if (o.threads > 0) set_num_threads(o.threads);
   const TrainedModel t = load_trained(o.checkpoint);
   if (o.json) {
@@ -117,12 +123,17 @@ void add_generate(CLI::App& app, int& status) {
   command->add_option("--tokens", o->options.tokens, "bytes to add")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, most));
-  command->add_option("--temperature", o->options.temperature, "0: always the most likely byte")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1000.0));
-  command->add_option("--top-k", o->options.top_k, "draw from the k most likely bytes; 0: from all")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{0}, most));
+  SamplingOptions& sampling = o->options.sampling;
+  command->add_option("--temperature", sampling.temperature, "0: always the most likely byte")->capture_default_str();
+  command->add_option("--top-k", sampling.top_k, "draw from the k most likely bytes; 0: from all")
+      ->capture_default_str();
+  command->add_option("--top-p", sampling.top_p, "draw from the likeliest bytes that together have this probability")
+      ->capture_default_str();
+  command
+      ->add_option("--repetition-penalty", sampling.repetition_penalty,
+                   "above 1: bytes that stand there already get rarer")
+      ->capture_default_str();
+  command->add_option("--stop", o->stop, "end before any of these bytes");
   const CLI::Option* seed = command->add_option("--seed", o->options.seed, "same seed, same text")
                                 ->capture_default_str()
                                 ->check(CLI::Range(int64_t{0}, most));

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "autograd/grad_mode.hpp"
 #include "core/factory.hpp"
 #include "nn/init.hpp"
 #include "ops/binary.hpp"
@@ -49,8 +50,9 @@ HyenaMoeBlock::HyenaMoeBlock(const HyenaMoeLMConfig& c)
       norm2_(add<LayerNorm>("norm2", c.width)),
       moe_(add<SparseMoETopK>("moe", moe_config(c))) {}
 
-MoeOutput HyenaMoeBlock::operator()(const Tensor& x) const {
-  const Tensor mixed = x + mixer_(norm1_(x));  // (B, T, D)
+MoeOutput HyenaMoeBlock::operator()(const Tensor& x, HyenaState* state) const {
+  const Tensor u = norm1_(x);
+  const Tensor mixed = x + (state ? mixer_.advance(u, *state) : mixer_(u));  // (B, T, D)
   MoeOutput out = moe_(norm2_(mixed));
   out.y = mixed + out.y;
   return out;
@@ -68,11 +70,11 @@ HyenaMoeLM::HyenaMoeLM(const HyenaMoeLMConfig& c)
   if (c.initial_weights == InitialWeights::gpt2) init::gpt2(*this, c.layers);
 }
 
-Tensor HyenaMoeLM::features(const Tensor& tokens, std::vector<MoeOutput>* layers) const {
+Tensor HyenaMoeLM::features(const Tensor& tokens, std::vector<MoeOutput>* layers, DecodeState* state) const {
   check<ShapeError>(tokens.rank() == 2, "HyenaMoeLM: needs tokens (B, T), got ", tokens);
   Tensor x = dropout_(embedding_(tokens));  // (B, T, D)
   for (size_t i = 0; i < layers_.size(); ++i) {
-    MoeOutput out = layers_[i](x);
+    MoeOutput out = layers_[i](x, state ? &(*state)[i] : nullptr);
     x = out.y;
     if (layers != nullptr) layers->push_back(std::move(out));
   }
@@ -84,8 +86,20 @@ Tensor HyenaMoeLM::operator()(const Tensor& tokens) const { return linear(featur
 Tensor HyenaMoeLM::last_logits(const Tensor& tokens) const {
   check<ShapeError>(tokens.rank() == 2 && tokens.size(1) >= 1,
                     "HyenaMoeLM: last_logits needs tokens (B, T) with T >= 1, got ", tokens);
-  const Tensor x = features(tokens);
-  return linear(contiguous(select(x, 1, x.size(1) - 1)), head_);
+  return last(features(tokens));
+}
+
+Tensor HyenaMoeLM::last(const Tensor& x) const { return linear(contiguous(select(x, 1, x.size(1) - 1)), head_); }
+
+DecodeState HyenaMoeLM::start(int64_t batch, int64_t longest) const {
+  DecodeState state;
+  for (size_t i = 0; i < layers_.size(); ++i) state.push_back(layers_[i].start(batch, longest));
+  return state;
+}
+
+Tensor HyenaMoeLM::advance(const Tensor& tokens, DecodeState& state) const {
+  const NoGrad no_grad;
+  return last(features(tokens, nullptr, &state));
 }
 
 LossOutput HyenaMoeLM::loss(const Tensor& tokens, const Tensor& targets) const {

@@ -2,9 +2,9 @@
 #pragma once
 
 #include "../embedding.hpp"
-#include "../hyena.hpp"
 #include "../norm.hpp"
 #include "../sparse_moe.hpp"
+#include "causal_lm.hpp"
 
 namespace mahia::nn::models {
 
@@ -43,7 +43,9 @@ struct LossOutput {
 class HyenaMoeBlock : public Module {
  public:
   explicit HyenaMoeBlock(const HyenaMoeLMConfig& c);
-  MoeOutput operator()(const Tensor& x) const;  // y is the block's output, (B, T, D)
+  // y is the block's output, (B, T, D). With a state, x continues the sequences that it remembers.
+  MoeOutput operator()(const Tensor& x, HyenaState* state = nullptr) const;
+  HyenaState start(int64_t batch, int64_t longest) const { return mixer_.start(batch, longest); }
 
  private:
   LayerNorm& norm1_;
@@ -53,7 +55,7 @@ class HyenaMoeBlock : public Module {
 };
 
 // A causal language model: embedding, blocks of a Hyena operator and a sparse mixture of experts, norm, head.
-class HyenaMoeLM : public Module {
+class HyenaMoeLM : public CausalLM {
  public:
   explicit HyenaMoeLM(const HyenaMoeLMConfig& c);
   // tokens (B, T) i64 -> logits (B, T, V).
@@ -62,12 +64,18 @@ class HyenaMoeLM : public Module {
   Tensor last_logits(const Tensor& tokens) const;
   // tokens, targets (B, T) i64; logits are never stored whole.
   LossOutput loss(const Tensor& tokens, const Tensor& targets) const;
+  int64_t vocab() const override { return config_.vocab; }
+  int64_t longest() const override { return config_.l_max; }
+  DecodeState start(int64_t batch, int64_t longest) const override;
+  Tensor advance(const Tensor& tokens, DecodeState& state) const override;
   const HyenaMoeLMConfig& config() const { return config_; }
   std::string summary() const override;
 
  private:
-  // The normalised features (B, T, D) and each layer's output.
-  Tensor features(const Tensor& tokens, std::vector<MoeOutput>* layers = nullptr) const;
+  // The normalised features (B, T, D) and each layer's output; with a state, of tokens that continue it.
+  Tensor features(const Tensor& tokens, std::vector<MoeOutput>* layers = nullptr, DecodeState* state = nullptr) const;
+  // The logits of the last of the features' times, (B, V).
+  Tensor last(const Tensor& features) const;
 
   HyenaMoeLMConfig config_;
   Embedding& embedding_;

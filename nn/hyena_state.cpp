@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "autograd/grad_mode.hpp"
+#include "core/factory.hpp"
+#include "nn/hyena.hpp"
+#include "ops/cat.hpp"
+#include "ops/shape.hpp"
+
+namespace mahia::nn {
+
+HyenaState HyenaOperator::start(int64_t batch, int64_t longest) const {
+  check<ValueError>(batch >= 1 && longest >= 1, "HyenaOperator: a state needs batch ", batch, " and longest ", longest,
+                    " of at least 1");
+  const NoGrad no_grad;
+  const Tensor& weight = in_proj_.weight();
+  HyenaState state;
+  state.recent = zeros({batch, weight.size(0), config_.short_filter - 1}, weight.dtype(), weight.device());
+  const Tensor filters = filter_fn_(longest);  // (D, N-1, longest)
+  for (int64_t o = 0; o < config_.order - 1; ++o) {
+    state.convolutions.emplace_back(select(filters, 1, o), filter_fn_.skip(o), batch, longest, weight.dtype());
+  }
+  return state;
+}
+
+Tensor HyenaOperator::advance(const Tensor& u, HyenaState& state) const {
+  const int64_t order = config_.order, reach = config_.short_filter - 1;
+  const bool is_new = state.convolutions[0].position() == 0;
+  check<ValueError>(!training(), "HyenaOperator: advance needs the model in eval mode");
+  check<ShapeError>(u.rank() == 3 && u.size(0) == state.recent.size(0) && u.size(2) == config_.width &&
+                        (is_new ? u.size(1) >= 1 : u.size(1) == 1),
+                    "HyenaOperator: advance needs (B, T, D) with B = ", state.recent.size(0), ", D = ", config_.width,
+                    is_new ? ", T >= 1" : ", T = 1", ", got ", u);
+  const NoGrad no_grad;
+  const int64_t time = u.size(1);
+  const Tensor z = cat({state.recent, transpose(in_proj_.to_channels(u), 0, 1)}, 2);  // (B, (N+1) D, K-1 + T)
+  state.recent = contiguous(narrow(z, 2, time, reach));
+  const Tensors parts = chunk(narrow(short_filter_(z), 2, reach, time), order + 1, 1);  // (B, D, T) each
+  Tensor v = parts.back();
+  for (int64_t o = 0; o < order - 1; ++o) {
+    LongConvState& convolution = state.convolutions[static_cast<size_t>(o)];
+    const Tensor& before = parts[static_cast<size_t>(order - 1 - o)];
+    const Tensor after = o == order - 2 ? parts[0] : Tensor();
+    if (is_new) {
+      v = convolution.prefill(v, before, after);
+    } else {
+      v = unsqueeze(convolution.step(squeeze(v, 2), squeeze(before, 2), after ? squeeze(after, 2) : after), 2);
+    }
+  }
+  return out_proj_.from_channels(transpose(v, 0, 1));
+}
+
+}  // namespace mahia::nn
