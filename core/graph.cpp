@@ -8,11 +8,19 @@ namespace {
 
 constexpr int warm_up_calls = 2;
 
+thread_local bool running = false;
+
 // Requests for memory are served from a pool while this lives.
 class InPool {
  public:
-  InPool(Device device, int pool) : device_(device) { runtime(device.type).use_pool(device, pool); }
-  ~InPool() { runtime(device_.type).use_pool(device_, 0); }
+  InPool(Device device, int pool) : device_(device) {
+    runtime(device.type).use_pool(device, pool);
+    running = true;
+  }
+  ~InPool() {
+    running = false;
+    runtime(device_.type).use_pool(device_, 0);
+  }
   InPool(const InPool&) = delete;
   InPool& operator=(const InPool&) = delete;
 
@@ -47,5 +55,7 @@ bool StepGraph::run(const std::function<void()>& step) {
   }
   return false;
 }
+
+bool StepGraph::is_running() { return running; }
 
 }  // namespace mahia

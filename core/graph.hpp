@@ -25,6 +25,9 @@ class StepGraph {
 
   // Returns false when the step's host code ran, true when a record of it was replayed without that code.
   bool run(const std::function<void()>& step);
+  // Whether the calling thread is inside a run(). What a step computes then must not be kept for later steps, nor taken
+  // from earlier ones: a replay would go on reading it whatever has become of it.
+  static bool is_running();
 
  private:
   Device device_;
