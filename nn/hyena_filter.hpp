@@ -2,18 +2,28 @@
 #pragma once
 
 #include "containers.hpp"
+#include "dropout.hpp"
+#include "hyena_filter_cache.hpp"
+#include "hyena_positions.hpp"
 
 namespace mahia::nn {
 
 struct HyenaFilterConfig {
   int64_t l_max = 1024;          // length of the grid of positions; the longest filter
-  int64_t channels = 64;         // filters of one convolution: the operator's width D
+  int64_t extend_to = 0;         // continue the grid for inputs up to this length; 0: refuse those beyond l_max
+  int64_t channels = 64;         // filters of one convolution: those of one head of the operator
   int64_t order = 2;             // of the operator: order - 1 filters per channel
   int64_t embedding = 33;        // position features: 1 + 2 * bands, odd
   int64_t hidden = 64;           // width F of the implicit network
   int64_t inner_layers = 2;      // sine layers between the first and the last linear map
-  double sine_frequency = 10;    // initial value of the shared frequencies w
+  double sine_frequency = 10;    // initial value of the frequencies w
+  bool shared_frequency = true;  // all sine layers have one w, or each its own
   bool train_positions = false;  // whether the position features are a parameter
+  bool window = true;            // whether filters are multiplied by exp(-t |delta|) + shift
+  bool train_window = false;     // whether delta is a parameter
+  bool normalized = false;       // whether each filter is divided by the sum of |h| over the grid
+  bool skip = true;              // whether there are skip weights
+  double dropout = 0;            // on the taps, while training
   double fast_decay = 0.3, slow_decay = 1.5, decay_target = 1e-2, shift = 0;  // of the exponential window
 };
 
@@ -25,17 +35,6 @@ class Sin : public Module {
 
  private:
   Tensor freq_;
-};
-
-// z_i = [t_i, cos(f w_i), -sin(f w_i)] with t_i = i / (l_max - 1), w_i = 2 pi i / l_max.
-class PositionalEmbedding : public Module {
- public:
-  explicit PositionalEmbedding(const HyenaFilterConfig& c);
-  const Tensor& z() const { return z_; }  // (1, l_max, embedding)
-  const Tensor& t() const { return t_; }  // (1, l_max, 1)
-
- private:
-  Tensor z_, t_;
 };
 
 // The decay rates of the window: deltas (1, 1, channels (order - 1)).
@@ -53,19 +52,28 @@ class ExponentialModulation : public Module {
 class HyenaFilter : public Module {
  public:
   explicit HyenaFilter(const HyenaFilterConfig& c);
-  // The first `time` taps of all filters, (channels, order - 1, time). Throws ValueError beyond l_max.
+  // The first `time` taps of all filters, (channels, order - 1, time). Throws ValueError beyond longest(). In eval mode
+  // without gradients they are computed once and kept until a parameter changes.
   Tensor operator()(int64_t time) const;
-  // The skip weights of convolution o, (channels).
+  // The skip weights of convolution o, (channels); undefined without.
   Tensor skip(int64_t o) const;
+  // The longest filter that there is.
+  int64_t longest() const;
+  void train(bool training = true) override;
   std::string summary() const override;
 
  private:
+  Tensor synthesized(int64_t time) const;
+
   HyenaFilterConfig config_;
   Tensor bias_;
   PositionalEmbedding& pos_emb_;
   Sequential& implicit_filter_;
   ExponentialModulation& modulation_;
+  Dropout& dropout_;
   Tensor last_weight_;  // of the network's last linear map, which is applied channel-first
+  Tensors sources_;     // all parameters and buffers
+  mutable HyenaFilterCache cache_;
 };
 
 }  // namespace mahia::nn

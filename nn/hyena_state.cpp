@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
+
 #include "autograd/grad_mode.hpp"
 #include "core/factory.hpp"
 #include "nn/hyena.hpp"
@@ -10,19 +12,24 @@ namespace mahia::nn {
 HyenaState HyenaOperator::start(int64_t batch, int64_t longest) const {
   check<ValueError>(batch >= 1 && longest >= 1, "HyenaOperator: a state needs batch ", batch, " and longest ", longest,
                     " of at least 1");
+  check<ValueError>(config_.num_blocks == 1, "HyenaOperator: a state needs num_blocks 1, not ", config_.num_blocks);
+  check<ValueError>(!config_.bidirectional, "HyenaOperator: a bidirectional operator has no state");
   const NoGrad no_grad;
   const Tensor& weight = in_proj_.weight();
   HyenaState state;
-  state.recent = zeros({batch, weight.size(0), config_.short_filter - 1}, weight.dtype(), weight.device());
-  const Tensor filters = filter_fn_(longest);  // (D, N-1, longest)
+  state.recent = zeros({batch, weight.size(0), reach()}, weight.dtype(), weight.device());
+  const Tensor taps = filters(longest).forward;  // (D, N-1, longest)
   for (int64_t o = 0; o < config_.order - 1; ++o) {
-    state.convolutions.emplace_back(select(filters, 1, o), filter_fn_.skip(o), batch, longest, weight.dtype());
+    state.convolutions.emplace_back(select(taps, 1, o), skip(o), batch, longest, weight.dtype());
   }
   return state;
 }
 
+// Inputs before the present one that the short filter sees.
+int64_t HyenaOperator::reach() const { return std::max<int64_t>(config_.short_filter - 1, 0); }
+
 Tensor HyenaOperator::advance(const Tensor& u, HyenaState& state) const {
-  const int64_t order = config_.order, reach = config_.short_filter - 1;
+  const int64_t order = config_.order;
   const bool is_new = state.convolutions[0].position() == 0;
   check<ValueError>(!training(), "HyenaOperator: advance needs the model in eval mode");
   check<ShapeError>(u.rank() == 3 && u.size(0) == state.recent.size(0) && u.size(2) == config_.width &&
@@ -32,12 +39,13 @@ Tensor HyenaOperator::advance(const Tensor& u, HyenaState& state) const {
   const NoGrad no_grad;
   const int64_t time = u.size(1);
   const Tensor z = cat({state.recent, transpose(in_proj_.to_channels(u), 0, 1)}, 2);  // (B, (N+1) D, K-1 + T)
-  state.recent = contiguous(narrow(z, 2, time, reach));
-  const Tensors parts = chunk(narrow(short_filter_(z), 2, reach, time), order + 1, 1);  // (B, D, T) each
+  state.recent = contiguous(narrow(z, 2, time, reach()));
+  const Tensor local = short_filter_ != nullptr ? narrow((*short_filter_)(z), 2, reach(), time) : z;
+  const Tensors parts = chunk(local, order + 1, 1);  // (B, D, T) each
   Tensor v = parts.back();
   for (int64_t o = 0; o < order - 1; ++o) {
     LongConvState& convolution = state.convolutions[static_cast<size_t>(o)];
-    const Tensor& before = parts[static_cast<size_t>(order - 1 - o)];
+    const Tensor before = transpose(gate_of(transpose(parts[static_cast<size_t>(order - 1 - o)], 0, 1)), 0, 1);
     const Tensor after = o == order - 2 ? parts[0] : Tensor();
     if (is_new) {
       v = convolution.prefill(v, before, after);
@@ -45,7 +53,7 @@ Tensor HyenaOperator::advance(const Tensor& u, HyenaState& state) const {
       v = unsqueeze(convolution.step(squeeze(v, 2), squeeze(before, 2), after ? squeeze(after, 2) : after), 2);
     }
   }
-  return out_proj_.from_channels(transpose(v, 0, 1));
+  return out_proj_.from_channels(activated(transpose(v, 0, 1), config_.activation));
 }
 
 }  // namespace mahia::nn
