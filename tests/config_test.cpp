@@ -26,6 +26,21 @@ BOOST_AUTO_TEST_CASE(what_is_printed_reads_back) {
   BOOST_TEST(again.text == "a \"b\" c");
 }
 
+BOOST_AUTO_TEST_CASE(every_option_of_the_operator_can_be_set) {
+  const RunConfig config = parse_config(
+      "[model]\nnum_heads = 2\ninner_factor = 2\nnum_blocks = 4\nshort_filter = 0\nouter_mixing = true\n"
+      "activation = \"gelu\"\nconvolution = \"dyadic\"\nfilter_layers = 1\nfilter_shared_frequency = false\n"
+      "filter_train_positions = true\nfilter_window = false\nfilter_train_window = true\nfilter_shift = 0.5\n"
+      "filter_normalized = true\nfilter_skip = false\nfilter_dropout = 0.1\nfilter_extend_to = 600\n",
+      "test");
+  const nn::models::HyenaMoeLMConfig& m = config.model;
+  BOOST_TEST((m.num_heads == 2 && m.inner_factor == 2 && m.num_blocks == 4 && m.short_filter == 0 && m.outer_mixing));
+  BOOST_TEST((m.activation == nn::HyenaActivation::gelu && m.algorithm == ConvAlgorithm::dyadic));
+  const nn::HyenaFilterConfig& f = m.filter;
+  BOOST_TEST((f.inner_layers == 1 && !f.shared_frequency && f.train_positions && !f.window && f.train_window));
+  BOOST_TEST((f.shift == 0.5 && f.normalized && !f.skip && f.dropout == 0.1 && f.extend_to == 600));
+}
+
 BOOST_AUTO_TEST_CASE(schedules_end_with_the_run_unless_they_say_otherwise) {
   const RunConfig config =
       parse_config("[train]\nsteps = 30\n[train.aux]\nschedule = \"linear\"\nsteps = 20\n", "test");
@@ -52,6 +67,11 @@ BOOST_AUTO_TEST_CASE(faults_name_place_key_and_what_is_allowed) {
   refused("[model]\ntie_head = 1\n", "model.tie_head must be true or false");
   refused("[model]\nexperts = 2\ntop_k = 3\n", "model.top_k is 3, more than the 2 of model.experts");
   refused("[model]\nfilter_embedding = 8\n", "model.filter_embedding is 8, must be odd");
+  refused("[model]\nconvolution = \"slow\"\n",
+          "model.convolution is `slow`, must be one of automatic, fft, dyadic, direct");
+  refused("[model]\nwidth = 48\nnum_heads = 5\n", "model.num_heads is 5, must divide the 48 of model.width");
+  refused("[model]\nnum_blocks = 5\n", "model.num_blocks is 5, must divide the 512 of train.sequence_length");
+  refused("[model]\nfilter_extend_to = 511\n", "model.filter_extend_to is 511, less than the 512 of");
   refused("[train]\nsteps = 5\n[train.lr]\nwarmup = 5\n", "train.lr: cosine ends at step 5");
   refused("[train\n", "my.toml:1: ");
   check_throws<IoError>([] { read_config("/missing/file.toml"); }, "/missing/file.toml: cannot open");

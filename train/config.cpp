@@ -1,12 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/config.hpp"
 
+#include <algorithm>
+#include <array>
+
 #include "core/error.hpp"
 
 namespace mahia::train {
 namespace {
 
 constexpr int64_t many = int64_t{1} << 40;
+
+using nn::HyenaActivation;
+constexpr std::array<std::pair<const char*, HyenaActivation>, 6> activations = {
+    {{"none", HyenaActivation::none},
+     {"relu", HyenaActivation::relu},
+     {"gelu", HyenaActivation::gelu},
+     {"silu", HyenaActivation::silu},
+     {"tanh", HyenaActivation::tanh},
+     {"sigmoid", HyenaActivation::sigmoid}}};
+constexpr std::array<std::pair<const char*, ConvAlgorithm>, 4> algorithms = {{{"automatic", ConvAlgorithm::automatic},
+                                                                              {"fft", ConvAlgorithm::fft},
+                                                                              {"dyadic", ConvAlgorithm::dyadic},
+                                                                              {"direct", ConvAlgorithm::direct}}};
+
+template <class Table>
+std::vector<std::string> words(const Table& table) {
+  std::vector<std::string> names;
+  for (const auto& [name, meaning] : table) names.emplace_back(name);
+  return names;
+}
+
+// What one of the table's words means; Fields has refused all others.
+template <class Table>
+auto meaning_of(const Table& table, const std::string& word) {
+  return std::ranges::find(table, word, &Table::value_type::first)->second;
+}
 
 std::vector<std::string> schedule_choices() {
   std::vector<std::string> names;
@@ -26,16 +55,36 @@ void add_schedule(Fields& f, const std::string& section, std::string& kind, Sche
   f.numbers(section + ".milestones", milestones, 0, static_cast<double>(many));
 }
 
+void add_filter(Fields& f, nn::HyenaFilterConfig& c) {
+  f.integer("model.filter_embedding", c.embedding, 3, 1025);
+  f.integer("model.filter_hidden", c.hidden, 1, 1 << 14);
+  f.integer("model.filter_layers", c.inner_layers, 0, 64);
+  f.number("model.sine_frequency", c.sine_frequency, 0, 1e4);
+  f.flag("model.filter_shared_frequency", c.shared_frequency);
+  f.flag("model.filter_train_positions", c.train_positions);
+  f.flag("model.filter_window", c.window);
+  f.flag("model.filter_train_window", c.train_window);
+  f.number("model.filter_shift", c.shift, 0, 1e3);
+  f.flag("model.filter_normalized", c.normalized);
+  f.flag("model.filter_skip", c.skip);
+  f.number("model.filter_dropout", c.dropout, 0, 0.99);
+  f.integer("model.filter_extend_to", c.extend_to, 0, int64_t{1} << 30);
+}
+
 void add_model(Fields& f, RunConfig& c) {
   nn::models::HyenaMoeLMConfig& m = c.model;
   f.integer("model.vocab", m.vocab, 256, 1 << 24);
   f.integer("model.width", m.width, 1, 1 << 16);
   f.integer("model.layers", m.layers, 0, 1 << 12);
   f.integer("model.order", m.order, 2, 16);
-  f.integer("model.short_filter", m.short_filter, 1, 1024);
-  f.integer("model.filter_embedding", m.filter.embedding, 3, 1025);
-  f.integer("model.filter_hidden", m.filter.hidden, 1, 1 << 14);
-  f.number("model.sine_frequency", m.filter.sine_frequency, 0, 1e4);
+  f.integer("model.num_heads", m.num_heads, 1, 1 << 16);
+  f.integer("model.inner_factor", m.inner_factor, 1, 1 << 10);
+  f.integer("model.num_blocks", m.num_blocks, 1, 1 << 20);
+  f.integer("model.short_filter", m.short_filter, 0, 1024);
+  f.flag("model.outer_mixing", m.outer_mixing);
+  f.choice("model.activation", c.activation, words(activations));
+  f.choice("model.convolution", c.convolution, words(algorithms));
+  add_filter(f, m.filter);
   f.integer("model.experts", m.experts, 1, 1 << 14);
   f.integer("model.top_k", m.top_k, 1, 1 << 14);
   f.integer("model.hidden", m.hidden, 1, 1 << 20);
@@ -95,6 +144,15 @@ void finish(RunConfig& c) {
   c.model.l_max = c.sequence_length;
   c.model.expert = c.expert == "swiglu" ? nn::ExpertKind::swiglu : nn::ExpertKind::gelu;
   c.model.router = c.router == "post_softmax" ? nn::RouterKind::post_softmax : nn::RouterKind::pre_softmax;
+  c.model.activation = meaning_of(activations, c.activation);
+  c.model.algorithm = meaning_of(algorithms, c.convolution);
+  check<ValueError>(c.model.width % c.model.num_heads == 0, "model.num_heads is ", c.model.num_heads,
+                    ", must divide the ", c.model.width, " of model.width");
+  check<ValueError>(c.model.l_max % c.model.num_blocks == 0, "model.num_blocks is ", c.model.num_blocks,
+                    ", must divide the ", c.model.l_max, " of train.sequence_length");
+  check<ValueError>(c.model.filter.extend_to == 0 || c.model.filter.extend_to >= c.model.l_max,
+                    "model.filter_extend_to is ", c.model.filter.extend_to, ", less than the ", c.model.l_max,
+                    " of train.sequence_length");
   check<ValueError>(c.model.top_k <= c.model.experts, "model.top_k is ", c.model.top_k, ", more than the ",
                     c.model.experts, " of model.experts");
   check<ValueError>(c.model.filter.embedding % 2 == 1, "model.filter_embedding is ", c.model.filter.embedding,

@@ -13,7 +13,7 @@ namespace mahia::train {
 // Everything `mahia train` needs to know about a run, with its defaults. One TOML section per group.
 struct RunConfig {
   nn::models::HyenaMoeLMConfig model = {};
-  std::string expert = "gelu", router = "pre_softmax";
+  std::string expert = "gelu", router = "pre_softmax", activation = "none", convolution = "automatic";
   double filter_lr_scale = 1;
 
   std::string text = "data/kjv.txt";

@@ -18,8 +18,14 @@ HyenaConfig mixer_config(const HyenaMoeLMConfig& c) {
   return {.width = c.width,
           .l_max = c.l_max,
           .order = c.order,
+          .num_heads = c.num_heads,
+          .inner_factor = c.inner_factor,
+          .num_blocks = c.num_blocks,
           .short_filter = c.short_filter,
+          .outer_mixing = c.outer_mixing,
+          .activation = c.activation,
           .dropout = c.dropout,
+          .algorithm = c.algorithm,
           .filter = c.filter};
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+
 #include "../embedding.hpp"
 #include "../norm.hpp"
 #include "../sparse_moe.hpp"
@@ -14,13 +16,19 @@ enum class InitialWeights : uint8_t {
 };
 
 struct HyenaMoeLMConfig {
-  int64_t vocab = 256;            // V; bytes by default
-  int64_t width = 128;            // D
-  int64_t layers = 4;             // blocks
-  int64_t l_max = 512;            // the longest sequence T
-  int64_t order = 2;              // of the Hyena operator
-  int64_t short_filter = 3;       // taps of its short convolution
-  HyenaFilterConfig filter = {};  // embedding, hidden, frequency of its implicit filter
+  int64_t vocab = 256;    // V; bytes by default
+  int64_t width = 128;    // D
+  int64_t layers = 4;     // blocks
+  int64_t l_max = 512;    // the longest sequence T
+  int64_t order = 2;      // of the Hyena operator
+  int64_t num_heads = 1;  // these as in HyenaConfig
+  int64_t inner_factor = 1;
+  int64_t num_blocks = 1;
+  int64_t short_filter = 3;  // taps of its short convolution
+  bool outer_mixing = false;
+  HyenaActivation activation = HyenaActivation::none;
+  ConvAlgorithm algorithm = ConvAlgorithm::automatic;
+  HyenaFilterConfig filter = {};  // everything but its l_max, channels and order
   int64_t experts = 8;            // E
   int64_t top_k = 2;              // experts per token
   int64_t hidden = 256;           // H of each expert
@@ -65,7 +73,7 @@ class HyenaMoeLM : public CausalLM {
   // tokens, targets (B, T) i64; logits are never stored whole.
   LossOutput loss(const Tensor& tokens, const Tensor& targets) const;
   int64_t vocab() const override { return config_.vocab; }
-  int64_t longest() const override { return config_.l_max; }
+  int64_t longest() const override { return std::max(config_.l_max, config_.filter.extend_to); }
   DecodeState start(int64_t batch, int64_t longest) const override;
   Tensor advance(const Tensor& tokens, DecodeState& state) const override;
   const HyenaMoeLMConfig& config() const { return config_; }
