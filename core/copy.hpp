@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
+#include <cstddef>
+
 #include "kernel.hpp"
 #include "random.hpp"
 #include "tensor.hpp"
@@ -27,6 +30,9 @@ inline constinit Kernel<void(ConstView, View)> count_nonfinite{"count_nonfinite"
 // Throws ValueError, beginning with `what` and the position, unless all of x (floating, contiguous) is finite. A GPU
 // does so at the host's next wait.
 inline constinit Kernel<void(ConstView x, const char* what)> check_finite{"check_finite"};
+// y (contiguous, at most 32 bytes) = the first of `bytes`, which travel to a GPU inside the call: cheaper than a copy.
+using FewBytes = std::array<std::byte, 32>;
+inline constinit Kernel<void(View y, FewBytes bytes)> set_bytes{"set_bytes"};
 }  // namespace kernels
 
 }  // namespace mahia

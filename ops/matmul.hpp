@@ -14,9 +14,9 @@ Tensor matmul(const Tensor& a, const Tensor& b);
 // Whether f32 products on CUDA may round their factors to TF32 (10 bits after the point) for speed. Off at the start.
 void allow_tf32(bool on);
 bool tf32_allowed();
-// Whether a row of a product on CUDA has the same bits whatever rows stand beside it, as on a CPU: the algorithm is
-// then chosen by the shape of b alone. Off at the start, since few rows are multiplied slower. Throws DeviceError at a
-// product for which that cannot be kept.
+// Whether a row of a product on CUDA has the same bits whatever rows stand beside it and in whatever order they lie in
+// memory, as on a CPU: all products, but those that are widened or added to something, are then done by one kernel with
+// one tile. Off at the start, since it costs time: docs/performance.md says how much.
 void use_batch_invariant(bool on);
 bool batch_invariant();
 

@@ -126,8 +126,12 @@ struct Training {
   StepGraph graph{gpu};
 };
 
-Work lm_work(const LmShape& s, DType precision) {
-  return [t = std::make_shared<Training>(s, precision)] { t->step(); };
+Work lm_work(const LmShape& s, bool invariant) {
+  return [t = std::make_shared<Training>(s, DType::bf16), invariant] {
+    use_batch_invariant(invariant);
+    t->step();
+    use_batch_invariant(false);
+  };
 }
 
 void add_conv(std::vector<Case>& cases) {
@@ -168,10 +172,12 @@ const Cases gpu_cases([] {
   for (const LmShape& s :
        {LmShape{"tiny", 256, 256, 512, 16, 1024, 4}, LmShape{"small", 50304, 768, 2048, 16, 2048, 12},
         LmShape{"long", 256, 768, 2048, 1, 32768, 12}}) {
-    cases.push_back({.name = fmt::format("lm.step.{}", s.name),
-                     .prepare = [s] { return lm_work(s, DType::bf16); },
-                     .tokens = static_cast<double>(s.batch * s.time),
-                     .device = gpu});
+    for (const bool invariant : {false, true}) {
+      cases.push_back({.name = fmt::format("lm.step.{}{}", s.name, invariant ? ".batch_invariant" : ""),
+                       .prepare = [s, invariant] { return lm_work(s, invariant); },
+                       .tokens = static_cast<double>(s.batch * s.time),
+                       .device = gpu});
+    }
   }
   return cases;
 });

@@ -181,6 +181,18 @@ BOOST_AUTO_TEST_CASE(overwriting_converts_and_demands_equal_shapes) {
   BOOST_TEST(count_nonfinite(Tensor::from({1.0f, NAN, INFINITY, -INFINITY}, {4})) == 3);
 }
 
+BOOST_AUTO_TEST_CASE(a_few_bytes_travel_with_a_call) {
+  const Tensor x = zeros({3}, DType::i32);
+  const uint64_t version = x.version();
+  kernels::FewBytes bytes{};
+  bytes[0] = std::byte{7};
+  bytes[8] = std::byte{9};
+  bytes[12] = std::byte{1};  // beyond x
+  kernels::set_bytes(x.mutable_view(), bytes);
+  tests::check_same_bits(x, Tensor::from({7, 0, 9}, {3}));
+  BOOST_TEST(x.version() > version);
+}
+
 BOOST_AUTO_TEST_CASE(factories_fill_exactly) {
   BOOST_TEST(full({2}, 0.5, DType::bf16).to_vector<float>() == (std::vector<float>{0.5f, 0.5f}), each);
   BOOST_TEST(arange(3, DType::f32).to_vector<float>() == (std::vector<float>{0, 1, 2}), each);

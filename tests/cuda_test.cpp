@@ -1,72 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the CUDA backend promises as a whole; needs `mahia-tests -- --device cuda`. The ops' values are in the specs.
-#include <algorithm>
 #include <boost/test/unit_test.hpp>
-#include <chrono>
 #include <cmath>
 
-#include "autograd/backward.hpp"
-#include "autograd/grad_mode.hpp"
 #include "core/copy.hpp"
-#include "core/counters.hpp"
 #include "core/factory.hpp"
 #include "core/graph.hpp"
 #include "core/random.hpp"
 #include "core/runtime.hpp"
-#include "nn/models/hyena_moe_lm.hpp"
 #include "ops/binary.hpp"
 #include "ops/cast.hpp"
 #include "ops/compare.hpp"
 #include "ops/index.hpp"
-#include "ops/matmul.hpp"
+#include "ops/linear.hpp"
 #include "ops/moe.hpp"
-#include "ops/pointwise.hpp"
 #include "ops/reduce.hpp"
 #include "ops/shape.hpp"
 #include "tests/support/device.hpp"
 #include "tests/support/op_spec.hpp"
-#include "tests/support/temporary_folder.hpp"
-#include "train/optimizer.hpp"
-#include "train/precision.hpp"
-#include "train/train_step.hpp"
-#include "train/trainer.hpp"
 
 namespace mahia {
 namespace {
 
+using tests::BatchInvariant;
 using tests::check_same_bits;
 using tests::check_throws;
+using tests::NeedsCuda;
 using tests::tested_device;
-
-struct NeedsCuda {
-  boost::test_tools::assertion_result operator()(boost::unit_test::test_unit_id) const { return tests::tests_cuda(); }
-};
-
-// A small language model, trained on the same random bytes on any device.
-struct Training {
-  explicit Training(Device device, DType precision = DType::f32, double dropout = 0.1)
-      : model({.vocab = 256, .width = 64, .layers = 2, .l_max = 100, .experts = 4, .hidden = 96, .dropout = dropout}) {
-    if (precision == DType::bf16) train::to_bf16(model);
-    model.to(device);
-    optimizer = std::make_unique<train::AdamW>(model);
-    const RandomCall call{random_key("tests", "tokens"), 0, 0};
-    std::vector<int64_t> ids(600);
-    for (size_t i = 0; i < ids.size(); ++i) ids[i] = random_words(call, i)[0] % 256;
-    tokens = Tensor::from(std::vector<int64_t>(ids.begin(), ids.begin() + 300), {3, 100}, device);
-    targets = Tensor::from(std::vector<int64_t>(ids.begin() + 300, ids.end()), {3, 100}, device);
-  }
-  Tensor step() {
-    const auto out = model.loss(tokens, targets);
-    optimizer->zero_grad();
-    backward(out.loss + out.aux * 0.02);
-    optimizer->clip_grad_norm(1.0);
-    optimizer->step(1e-3);
-    return out.loss;
-  }
-  nn::models::HyenaMoeLM model;
-  std::unique_ptr<train::Optimizer> optimizer;
-  Tensor tokens, targets;
-};
 
 BOOST_AUTO_TEST_SUITE(cuda)
 
@@ -146,228 +106,35 @@ BOOST_AUTO_TEST_CASE(more_elements_than_32_bits_count, *boost::unit_test::precon
   empty_cache(tested_device());
 }
 
-BOOST_AUTO_TEST_CASE(twenty_steps_follow_the_cpu, *boost::unit_test::precondition(NeedsCuda())) {
-  manual_seed(5);
-  Training here(cpu_device);
-  std::vector<double> losses;
-  for (int i = 0; i < 20; ++i) losses.push_back(here.step().item<double>());
-  manual_seed(5);
-  Training there(tested_device());
-  for (int i = 0; i < 20; ++i) {
-    const double loss = there.step().item<double>();
-    BOOST_TEST(std::abs(loss - losses[static_cast<size_t>(i)]) <= 1e-4 * losses[static_cast<size_t>(i)],
-               "step " << i << ": " << loss << " there, " << losses[static_cast<size_t>(i)] << " here");
-  }
-  BOOST_TEST(losses.back() < losses.front());
-}
-
-BOOST_AUTO_TEST_CASE(repeated_runs_have_the_same_bits, *boost::unit_test::precondition(NeedsCuda())) {
-  for (const DType precision : {DType::f32, DType::bf16}) {
-    nn::NamedTensors first;
-    for (int repeat = 0; repeat < 20; ++repeat) {
-      manual_seed(6);
-      Training training(tested_device(), precision);
-      for (int i = 0; i < 50; ++i) training.step();
-      const nn::NamedTensors state = training.model.state_dict();
-      if (first.empty()) first = state;
-      for (size_t i = 0; i < state.size(); ++i) {
-        BOOST_TEST_CONTEXT(state[i].first) { check_same_bits(state[i].second, first[i].second); }
-      }
-    }
-  }
-}
-
-BOOST_AUTO_TEST_CASE(a_warm_step_waits_for_nothing_and_takes_no_memory, *boost::unit_test::precondition(NeedsCuda())) {
-  Training training(tested_device(), DType::bf16);
-  for (int i = 0; i < 8; ++i) training.step();
-  const int64_t before = memory_stats(tested_device()).system_allocations;
-  reset_counters();
-  for (int i = 0; i < 10; ++i) training.step();
-  BOOST_TEST(counters().host_waits == 0);
-  BOOST_TEST(counters().launches > 0);
-  BOOST_TEST(memory_stats(tested_device()).system_allocations == before);
-}
-
-struct BatchInvariant {
-  BatchInvariant() { use_batch_invariant(true); }
-  ~BatchInvariant() { use_batch_invariant(false); }
-};
-
-BOOST_AUTO_TEST_CASE(a_sequence_has_the_same_bits_in_any_batch_if_asked, *boost::unit_test::precondition(NeedsCuda())) {
-  const NoGrad no_grad;
-  for (const DType precision : {DType::f32, DType::bf16}) {
-    nn::models::HyenaMoeLM model({.vocab = 256, .width = 128, .layers = 2, .l_max = 200, .hidden = 256});
-    if (precision == DType::bf16) train::to_bf16(model);
-    model.to(tested_device());
-    model.eval();
-    const Tensor tokens = randint(0, 256, {9, 200}, DType::i64, tested_device());
-    const BatchInvariant scope;
-    const Tensor all = model(tokens);
-    for (const int64_t row : {0, 4, 8}) {
-      check_same_bits(model(contiguous(narrow(tokens, 0, row, 1))), contiguous(narrow(all, 0, row, 1)));
-    }
-  }
-}
-
-enum class Course { plain, sgd_and_micro_batches, evaluated };
-
-// 100 steps of the trainer; the losses it logged.
-std::vector<double> train_through(Training& training, Course course, bool capture) {
-  const RandomCall call{random_key("tests", "data"), 0, 0};
-  const Tensor ids = to(rand({64, 101}, call) * 255.0, DType::i64);
-  const Tensor inputs = contiguous(narrow(ids, 1, 0, 100)), targets = contiguous(narrow(ids, 1, 1, 100));
-  const auto data = std::make_shared<train::TensorBatches>(inputs, targets, 3, 1);
-  std::vector<double> losses;
-  train::TrainerOptions options{.steps = 100, .capture = capture, .log_every = 1};
-  options.schedules.lr = {.kind = train::ScheduleKind::cosine, .peak = 0.003, .steps = 100, .warmup = 5};
-  options.on_step = [&](const train::Progress& p) { losses.push_back(p.loss); };
-  if (course == Course::evaluated) {
-    options.held_out = {{contiguous(narrow(inputs, 0, 0, 5)), contiguous(narrow(targets, 0, 0, 5))}};
-    options.evaluate_every = 7;
-  }
-  if (course == Course::sgd_and_micro_batches) {
-    options.micro_batches = 2;
-    training.optimizer = std::make_unique<train::Sgd>(training.model, SgdOptions{.momentum = 0.9, .nesterov = true});
-  }
-  train::Trainer(training.model, *training.optimizer, data, options).run();
-  return losses;
-}
-
-BOOST_AUTO_TEST_CASE(captured_steps_equal_eager_steps, *boost::unit_test::precondition(NeedsCuda())) {
-  for (const DType precision : {DType::f32, DType::bf16}) {
-    for (const Course course : {Course::plain, Course::sgd_and_micro_batches, Course::evaluated}) {
-      manual_seed(8);
-      Training eager(tested_device(), precision);
-      const std::vector<double> expected = train_through(eager, course, false);
-      manual_seed(8);
-      Training captured(tested_device(), precision);
-      const std::vector<double> losses = train_through(captured, course, true);
-      BOOST_TEST(losses == expected, boost::test_tools::per_element());
-      BOOST_TEST(losses.back() < losses.front());
-      const nn::NamedTensors a = captured.model.state_dict(), b = eager.model.state_dict();
-      for (size_t i = 0; i < a.size(); ++i) {
-        BOOST_TEST_CONTEXT(a[i].first) { check_same_bits(a[i].second, b[i].second); }
-      }
-    }
-  }
-}
-
-BOOST_AUTO_TEST_CASE(a_model_that_was_moved_is_recorded_anew, *boost::unit_test::precondition(NeedsCuda())) {
-  Training training(tested_device());
-  const Tensor ids = randint(0, 256, {64, 100});
-  const auto data = std::make_shared<train::TensorBatches>(ids, ids, 3, 1);
-  train::TrainerOptions options{.steps = 40, .log_every = 1};
-  double first = 0, last = 0;
-  options.on_step = [&](const train::Progress& p) {
-    (p.step == 1 ? first : last) = p.loss;
-    if (p.step != 10) return;
-    training.model.to(cpu_device);
-    training.model.to(tested_device());
-  };
-  train::Trainer(training.model, *training.optimizer, data, options).run();
-  BOOST_TEST(last < 0.9 * first);
-}
-
-BOOST_AUTO_TEST_CASE(a_resumed_run_has_the_same_bits, *boost::unit_test::precondition(NeedsCuda())) {
-  const tests::TemporaryFolder folder;
-  const Tensor ids = randint(0, 256, {64, 100});
-  const auto data = std::make_shared<train::TensorBatches>(ids, ids, 3, 1);
-  const auto train_to = [&](const std::string& name, int64_t steps) {
-    manual_seed(13);
-    Training training(tested_device(), DType::bf16);
-    train::Trainer(training.model, *training.optimizer, data,
-                   {.steps = steps, .out = folder.path() + "/" + name, .resume = true})
-        .run();
-    return training.model.state_dict();
-  };
-  train_to("cut", 13);
-  const nn::NamedTensors a = train_to("cut", 30), b = train_to("whole", 30);
-  for (size_t i = 0; i < a.size(); ++i) {
-    BOOST_TEST_CONTEXT(a[i].first) { check_same_bits(a[i].second, b[i].second); }
-  }
-}
-
-BOOST_AUTO_TEST_CASE(a_captured_step_takes_50_microseconds_of_the_host, *boost::unit_test::precondition(NeedsCuda())) {
-  nn::models::HyenaMoeLM model({.vocab = 256, .width = 256, .layers = 4, .l_max = 1024, .hidden = 512});
-  train::to_bf16(model);
-  model.to(tested_device());
-  train::AdamW optimizer(model);
-  const train::Trainer::Loss loss = [&](const train::Batch& b) {
-    return train::loss_terms(model.loss(b.tokens, b.targets));
-  };
-  train::TrainStep step(loss, optimizer, 1, tested_device(), true);
-  train::StepState state(tested_device());
-  const train::Batch tokens{randint(0, 256, {16, 1024}), randint(0, 256, {16, 1024})};
-  const std::vector<train::Batch> batch = {tokens.pinned(tested_device())};
-  const auto now = [] { return std::chrono::steady_clock::now(); };
-  const auto micros = [](auto from, auto to) { return std::chrono::duration<double, std::micro>(to - from).count(); };
-  std::vector<double> all, advancing;
-  for (int i = 0; i < 60; ++i) {
-    synchronize(tested_device());  // else the host waits for room in the queue of a busy device
-    const auto start = now();
-    state.advance(i, {.lr = {.peak = 1e-3}, .aux = {}});
-    const auto middle = now();
-    step.run(batch, state);
-    all.push_back(micros(start, now()));
-    advancing.push_back(micros(start, middle));
-  }
-  for (auto* times : {&all, &advancing}) std::sort(times->begin(), times->end());
-  BOOST_TEST_MESSAGE("host time of a captured step: " << all[30] << " us, of it StepState " << advancing[30]);
-  BOOST_TEST(all[30] <= 50.0);
-}
-
-// The trainer waits for the device when it logs, never between.
-BOOST_AUTO_TEST_CASE(a_trained_step_waits_for_nothing, *boost::unit_test::precondition(NeedsCuda())) {
-  Training training(tested_device(), DType::bf16);
-  const Tensor ids = randint(0, 256, {64, 100});
-  const auto data = std::make_shared<train::TensorBatches>(ids, ids, 3, 1);
-  reset_counters();
-  train::Trainer(training.model, *training.optimizer, data, {.steps = 45, .log_every = 0}).run();
-  BOOST_TEST(counters().host_waits <= 4);  // at the end: loss, auxiliary loss, gradient norm
-}
-
-BOOST_AUTO_TEST_CASE(a_loss_that_is_not_finite_stops_with_its_step_and_op,
+// A row of x times a weight, alone and among others, in either order in memory.
+BOOST_AUTO_TEST_CASE(a_product_has_the_same_bits_in_any_batch_and_order_if_asked,
                      *boost::unit_test::precondition(NeedsCuda())) {
-  Training training(tested_device());
-  const Tensor ids = randint(0, 256, {64, 100});
-  const auto data = std::make_shared<train::TensorBatches>(ids, ids, 3, 1);
-  int64_t step = 0;
-  const train::Trainer::Loss loss = [&](const train::Batch& b) {
-    const Tensor value = training.model.loss(b.tokens, b.targets).loss;
-    return train::LossTerms{random_step() == 7 ? log(value - 1e6) : value, {}};
-  };
-  train::TrainerOptions options{.steps = 30, .capture = false, .log_every = 10};  // the loss looks at the step
-  options.on_step = [&](const train::Progress& p) { step = p.step; };
-  train::Trainer trainer(training.model, loss, *training.optimizer, data, options);
-  manual_seed(1);
-  std::string text;
-  try {
-    trainer.run();
-  } catch (const ValueError& error) {
-    text = error.what();
+  const BatchInvariant scope;
+  for (const DType dtype : {DType::f32, DType::bf16, DType::f64}) {
+    for (const int64_t width : {1, 40, 51, 128, 1000}) {
+      const auto random = [&](const Shape& shape) { return to(randn(shape, DType::f32, tested_device()), dtype); };
+      const Tensor x = random({3, 97, width}), weight = random({72, width}), bias = random({72});
+      const Tensor all = linear(x, weight, bias);
+      const Tensor swapped = linear_to_channels(x, weight, bias);  // (72, 3, 97)
+      check_same_bits(contiguous(transpose(transpose(swapped, 0, 1), 1, 2)), all);
+      const Tensor across = contiguous(transpose(transpose(x, 1, 2), 0, 1));  // (width, 3, 97)
+      check_same_bits(linear_from_channels(across, weight, bias), all);
+      for (const int64_t row : {0, 50, 96}) {
+        const Tensor alone = contiguous(narrow(narrow(x, 0, 1, 1), 1, row, 1));
+        check_same_bits(linear(alone, weight, bias), contiguous(narrow(narrow(all, 0, 1, 1), 1, row, 1)));
+      }
+    }
   }
-  BOOST_TEST(text.find("training stopped at step 8: the loss, element 0 is ") != std::string::npos, text);
-  BOOST_TEST(text.find(", must be finite; the first op: log") != std::string::npos, text);
-  for (const auto& [name, parameter] : training.model.named_parameters())
-    BOOST_TEST(count_nonfinite(parameter) == 0, name);
 }
 
-BOOST_AUTO_TEST_CASE(a_run_moves_between_devices, *boost::unit_test::precondition(NeedsCuda())) {
-  const tests::TemporaryFolder folder;
-  const Tensor ids = randint(0, 256, {64, 100});
-  const auto data = std::make_shared<train::TensorBatches>(ids, ids, 3, 1);
-  const auto train_on = [&](Device device, int64_t steps) {
-    manual_seed(12);
-    Training training(device);
-    return train::Trainer(training.model, *training.optimizer, data,
-                          {.steps = steps, .out = folder.path() + "/run", .resume = true})
-        .run()
-        .loss;
-  };
-  const double first = train_on(tested_device(), 10), second = train_on(cpu_device, 20),
-               third = train_on(tested_device(), 30);
-  BOOST_TEST(second < first);
-  BOOST_TEST(third < second);
+BOOST_AUTO_TEST_CASE(a_few_bytes_travel_with_a_call, *boost::unit_test::precondition(NeedsCuda())) {
+  const Tensor x = zeros({5}, DType::i32, tested_device());
+  kernels::FewBytes bytes{};
+  bytes[0] = std::byte{7};
+  bytes[16] = std::byte{9};
+  bytes[20] = std::byte{1};  // beyond x
+  kernels::set_bytes(x.mutable_view(), bytes);
+  check_same_bits(copy_to(x, cpu_device, DType::i32), Tensor::from({7, 0, 0, 0, 9}, {5}));
 }
 
 BOOST_AUTO_TEST_CASE(a_step_that_reads_its_values_cannot_be_captured, *boost::unit_test::precondition(NeedsCuda())) {
@@ -379,16 +146,6 @@ BOOST_AUTO_TEST_CASE(a_step_that_reads_its_values_cannot_be_captured, *boost::un
   check_throws<CaptureError>([&] { graph.run(step); },
                              "capture: a step that is recorded cannot read values on the host");
   BOOST_TEST(sum(x).item<float>() == 3.0f);
-}
-
-BOOST_AUTO_TEST_CASE(bf16_learns_as_f32_does, *boost::unit_test::precondition(NeedsCuda())) {
-  double last[2];
-  for (const DType precision : {DType::f32, DType::bf16}) {
-    manual_seed(9);
-    Training training(tested_device(), precision, 0);
-    for (int i = 0; i < 60; ++i) last[precision == DType::bf16] = training.step().item<double>();
-  }
-  BOOST_TEST(std::abs(last[1] - last[0]) <= 0.05 * last[0], last[0] << " in f32, " << last[1] << " in bf16");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

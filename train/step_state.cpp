@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "train/step_state.hpp"
 
-#include <array>
 #include <cstring>
 
 #include "core/copy.hpp"
@@ -29,9 +28,10 @@ const StepState& StepState::advance(int64_t number, const Schedules& schedules) 
   host_lr = schedules.lr.at(number);
   host_aux = schedules.aux.at(number);
   const Numbers now{host_lr, static_cast<double>(number + 1), static_cast<float>(host_aux), 0};
-  std::array<uint8_t, sizeof(Numbers)> bytes;
+  kernels::FewBytes bytes;
+  static_assert(sizeof(now) <= sizeof(bytes));
   std::memcpy(bytes.data(), &now, sizeof(now));
-  overwrite(Tensor::from(std::span<const uint8_t>(bytes), {sizeof(Numbers)}), values_);
+  kernels::set_bytes(values_.mutable_view(), bytes);
   return *this;
 }
 

@@ -13,7 +13,7 @@ struct Schedules {
 };
 
 // The numbers that change from step to step, as tensors on the model's device: kernels read them there, so a step that
-// was captured once replays with new values. advance() refreshes them by one copy.
+// was captured once replays with new values. advance() refreshes them by one call.
 class StepState {
  public:
   explicit StepState(Device device = cpu_device);
@@ -28,7 +28,7 @@ class StepState {
   int64_t host_step = 0;
 
  private:
-  Tensor values_;  // u8: what the copy refreshes; the others are views of it
+  Tensor values_;  // u8: what advance() writes; the others are views of it
 };
 
 }  // namespace mahia::train

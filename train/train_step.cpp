@@ -27,11 +27,11 @@ std::string shapes_of(const std::vector<Batch>& batches) {
   return text;
 }
 
-// Writes the values of pinned memory into a tensor of a GPU.
-void upload(const Tensor& from, const Tensor& to) {
-  if (!from.defined() || from.numel() == 0) return;
-  const size_t bytes = static_cast<size_t>(from.numel()) * size_of(from.dtype());
-  runtime(to.device().type).copy_pinned(to.mutable_view().raw(), to.device(), ConstView(from).raw(), bytes);
+// Writes the values of a pinned batch over one of the same form on a GPU.
+void upload(const Batch& from, const Batch& to) {
+  const Device device = to.block->device();
+  to.block->bump_version();
+  runtime(device.type).copy_pinned(to.block->data(), device, from.block->data(), from.block->bytes());
 }
 
 bool has_form_of(const Tensor& a, const Tensor& b) {
@@ -76,15 +76,16 @@ void TrainStep::run(const std::vector<Batch>& batches, const StepState& state) {
     current_ = &records_[shapes_of(batches)];
   }
   Record& record = *current_;
-  if (record.inputs.empty() || is_cpu(device_)) {
+  if (is_cpu(device_)) {
     record.inputs.clear();
     for (const Batch& batch : batches) record.inputs.push_back(batch.to(device_));
+  } else if (record.inputs.empty()) {
+    for (const Batch& batch : batches) record.inputs.push_back(batch.packed(device_));
   } else {
     for (size_t i = 0; i < batches.size(); ++i) {
-      upload(batches[i].tokens, record.inputs[i].tokens);
-      upload(batches[i].targets, record.inputs[i].targets);
+      in_flight_.push_back(batches[i].block ? batches[i] : batches[i].pinned(device_));
+      upload(in_flight_.back(), record.inputs[i]);
     }
-    in_flight_.insert(in_flight_.end(), batches.begin(), batches.end());
   }
   if (!capture_) return work(record, state);
   const size_t places = optimizer_.places() ^ reinterpret_cast<uintptr_t>(state.lr.storage()->data());

@@ -154,12 +154,17 @@ void check_finite(ConstView x, const char* what) {
   });
 }
 
+void set_bytes(View y, kernels::FewBytes bytes) {
+  std::memcpy(y.raw(), bytes.data(), static_cast<size_t>(y.numel()) * size_of(y.dtype()));
+}
+
 const Registered registered_copy(DeviceType::cpu, kernels::copy, copy);
 const Registered registered_fill(DeviceType::cpu, kernels::fill, fill);
 const Registered registered_add_into(DeviceType::cpu, kernels::add_into, add_into);
 const Registered registered_random_fill(DeviceType::cpu, kernels::random_fill, random_fill);
 const Registered registered_count_nonfinite(DeviceType::cpu, kernels::count_nonfinite, count_nonfinite);
 const Registered registered_check_finite(DeviceType::cpu, kernels::check_finite, check_finite);
+const Registered registered_set_bytes(DeviceType::cpu, kernels::set_bytes, set_bytes);
 
 }  // namespace
 }  // namespace mahia::cpu

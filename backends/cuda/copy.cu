@@ -178,12 +178,22 @@ void check_finite(ConstView x, const char* what) {
   });
 }
 
+__global__ void set_bytes_kernel(std::byte* y, int64_t n, kernels::FewBytes bytes) {
+  if (threadIdx.x < n) y[threadIdx.x] = bytes[threadIdx.x];
+}
+
+void set_bytes(View y, kernels::FewBytes bytes) {
+  const int64_t n = y.numel() * static_cast<int64_t>(size_of(y.dtype()));
+  launch(set_bytes_kernel, y.device(), 1, 32, 0, static_cast<std::byte*>(y.raw()), n, bytes);
+}
+
 const Registered registered_copy(DeviceType::cuda, kernels::copy, copy);
 const Registered registered_fill(DeviceType::cuda, kernels::fill, fill);
 const Registered registered_add_into(DeviceType::cuda, kernels::add_into, add_into);
 const Registered registered_random_fill(DeviceType::cuda, kernels::random_fill, random_fill);
 const Registered registered_count_nonfinite(DeviceType::cuda, kernels::count_nonfinite, count_nonfinite);
 const Registered registered_check_finite(DeviceType::cuda, kernels::check_finite, check_finite);
+const Registered registered_set_bytes(DeviceType::cuda, kernels::set_bytes, set_bytes);
 
 }  // namespace
 }  // namespace mahia::cuda

@@ -7,10 +7,8 @@
 #include <compare>
 #include <cstddef>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <new>
-#include <vector>
 
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/runtime.hpp"
@@ -33,7 +31,7 @@ void check_cublas(cublasStatus_t status, const char* what) {
 struct PlanKey {
   int device;
   DType dtype, result;
-  bool tf32, invariant, a_transposed, b_transposed, accumulate, rows_along_n, bias;
+  bool tf32, a_transposed, b_transposed, accumulate, bias;
   int64_t m, n, k, count, a_row, b_row, c_row, a_step, b_step, c_step;
   uint32_t a_alignment, b_alignment, c_alignment, bias_alignment;
   auto operator<=>(const PlanKey&) const = default;
@@ -85,9 +83,8 @@ void set_layouts(Plan& plan, const PlanKey& key) {
   plan.result = layout(key.result, key.n, key.m, key.c_row, key.count, key.c_step);
 }
 
-// cuBLAS's choices for operands as the plan describes them, best first.
-std::vector<cublasLtMatmulHeuristicResult_t> algorithms(cublasLtHandle_t handle, const PlanKey& key, const Plan& plan,
-                                                        int wanted) {
+// cuBLAS's choice for operands as the plan describes them.
+cublasLtMatmulHeuristicResult_t best_algorithm(cublasLtHandle_t handle, const PlanKey& key, const Plan& plan) {
   cublasLtMatmulPreference_t preference = nullptr;
   check_cublas(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
   const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, const auto& value) {
@@ -99,69 +96,15 @@ std::vector<cublasLtMatmulHeuristicResult_t> algorithms(cublasLtHandle_t handle,
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, key.a_alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, key.c_alignment);
   prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, key.c_alignment);
-  std::vector<cublasLtMatmulHeuristicResult_t> found(static_cast<size_t>(wanted));
+  cublasLtMatmulHeuristicResult_t found{};
   int count = 0;
   check_cublas(cublasLtMatmulAlgoGetHeuristic(handle, plan.operation, plan.first, plan.second, plan.result, plan.result,
-                                              preference, wanted, found.data(), &count),
+                                              preference, 1, &found, &count),
                "cublasLtMatmulAlgoGetHeuristic");
   check_cublas(cublasLtMatmulPreferenceDestroy(preference), "cublasLtMatmulPreferenceDestroy");
-  found.resize(static_cast<size_t>(count));
+  check<DeviceError>(count > 0, "matmul: cuBLAS has no algorithm for ", key.dtype, " of ", key.m, " x ", key.k, " x ",
+                     key.n);
   return found;
-}
-
-cublasLtMatmulHeuristicResult_t first_algorithm(cublasLtHandle_t handle, const PlanKey& key, const Plan& plan) {
-  const auto found = algorithms(handle, key, plan, 1);
-  check<DeviceError>(!found.empty(), "matmul: cuBLAS has no algorithm for ", key.dtype, " of ", key.m, " x ", key.k,
-                     " x ", key.n);
-  return found[0];
-}
-
-PlanKey with_rows(PlanKey key, int64_t rows) {
-  (key.rows_along_n ? key.n : key.m) = rows;
-  key.a_row = key.a_transposed ? key.m : key.k;
-  key.b_row = key.b_transposed ? key.k : key.n;
-  key.c_row = key.n;
-  return key;
-}
-
-bool takes(cublasLtHandle_t handle, const Plan& plan, const cublasLtMatmulAlgo_t& algorithm,
-           cublasLtMatmulHeuristicResult_t& result) {
-  return cublasLtMatmulAlgoCheck(handle, plan.operation, plan.first, plan.second, plan.result, plan.result, &algorithm,
-                                 &result) == CUBLAS_STATUS_SUCCESS;
-}
-
-// The first of cuBLAS's choices for many rows that adds up k in one piece and takes any number of rows: a tile then has
-// the same sums wherever a row stands in it, and the number of rows decides about nothing.
-cublasLtMatmulHeuristicResult_t invariant_algorithm(cublasLtHandle_t handle, const PlanKey& key, const Plan& plan) {
-  std::vector<Plan> others;
-  const auto destroy = [&others](void*) {
-    for (const Plan& other : others) {
-      for (cublasLtMatrixLayout_t layout : {other.first, other.second, other.result})
-        cublasLtMatrixLayoutDestroy(layout);
-    }
-  };
-  const std::unique_ptr<void, decltype(destroy)> cleanup(&others, destroy);
-  // Rows that lie along n are a step in memory, which bf16 wants to be a multiple of 8.
-  for (const int64_t rows : {8192, key.rows_along_n ? 8 : 1, key.rows_along_n ? 24 : 7, 64, 1000}) {
-    others.push_back(plan);
-    set_layouts(others.back(), with_rows(key, rows));
-  }
-  cublasLtMatmulHeuristicResult_t result{};
-  for (const auto& found : algorithms(handle, key, others.front(), 16)) {
-    int32_t parts = 1;
-    size_t written = 0;
-    check_cublas(cublasLtMatmulAlgoConfigGetAttribute(&found.algo, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &parts,
-                                                      sizeof(parts), &written),
-                 "cublasLtMatmulAlgoConfigGetAttribute");
-    const bool general = std::all_of(others.begin(), others.end(),
-                                     [&](const Plan& other) { return takes(handle, other, found.algo, result); });
-    if (parts > 1 || !general) continue;
-    if (!takes(handle, plan, found.algo, result)) break;
-    result.algo = found.algo;
-    return result;
-  }
-  fail<DeviceError>("matmul: cuBLAS has no algorithm for ", key.dtype, " of ", key.m, " x ", key.k, " x ", key.n,
-                    " that does not depend on the number of rows; turn batch invariance off");
 }
 
 Plan make_plan(cublasLtHandle_t handle, const PlanKey& key) {
@@ -176,8 +119,7 @@ Plan make_plan(cublasLtHandle_t handle, const PlanKey& key) {
   set(plan.operation, CUBLASLT_MATMUL_DESC_TRANSB, key.a_transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
   if (key.bias) set(plan.operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
   set_layouts(plan, key);
-  const cublasLtMatmulHeuristicResult_t found =
-      key.invariant ? invariant_algorithm(handle, key, plan) : first_algorithm(handle, key, plan);
+  const cublasLtMatmulHeuristicResult_t found = best_algorithm(handle, key, plan);
   plan.algorithm = found.algo;
   plan.workspace = found.workspaceSize;
   return plan;
@@ -217,11 +159,9 @@ void gemm(Device device, const Gemm& g) {
                     .dtype = g.dtype,
                     .result = g.result,
                     .tf32 = tf32_allowed(),
-                    .invariant = batch_invariant(),
                     .a_transposed = g.a_transposed,
                     .b_transposed = g.b_transposed,
                     .accumulate = g.accumulate,
-                    .rows_along_n = g.rows_along_n,
                     .bias = g.bias != nullptr,
                     .m = g.m,
                     .n = g.n,

@@ -18,7 +18,6 @@ struct Gemm {
   int64_t a_row = 0, b_row = 0, c_row = 0;     // elements from one stored row to the next
   int64_t a_step = 0, b_step = 0, c_step = 0;  // and from one matrix to the next
   bool accumulate = false;
-  bool rows_along_n = false;  // the rows of a batch are c's columns: c was transposed by the caller
   const void* a = nullptr;
   const void* b = nullptr;
   const void* bias = nullptr;

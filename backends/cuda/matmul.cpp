@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/matmul.hpp"
 
+#include <array>
+#include <cstring>
+#include <limits>
 #include <optional>
 
 #include "backends/cuda/cublas.hpp"
 #include "core/copy.hpp"
 #include "core/scratch.hpp"
+#include "ops/grouped_mm.hpp"
 
 namespace mahia::cuda {
 namespace {
@@ -89,20 +93,20 @@ int64_t batch_step(const ConstView& v, int outer) {
 }
 
 // Whether `start` is one row that every row of every matrix begins with.
-bool is_bias(const ConstView& start) {
+bool is_one_row(const ConstView& start) {
   for (int axis = 0; axis < start.rank() - 1; ++axis) {
     if (start.size(axis) != 1 && start.stride(axis) != 0) return false;
   }
-  return start.stride(-1) == 1 && start.dtype() != DType::f64;
+  return start.stride(-1) == 1;
 }
 
-void multiply(const ConstView& a, const ConstView& b, const ConstView& start, const View& c, bool rows_along_n) {
+void multiply(const ConstView& a, const ConstView& b, const ConstView& start, const View& c) {
   if (c.stride(-1) != 1 && c.size(-1) != 1) {  // c^T = b^T a^T has unit stride along its last axis
     const ConstView left = transposed(b), right = transposed(a);
-    return multiply(left, right, start.defined() ? transposed(start) : start, transposed(c), true);
+    return multiply(left, right, start.defined() ? transposed(start) : start, transposed(c));
   }
   if (a.size(-1) == 0) return start.defined() ? kernels::copy(start, c) : kernels::fill(c, 0);
-  const bool bias = start.defined() && is_bias(start);
+  const bool bias = start.defined() && start.dtype() != DType::f64 && is_one_row(start);
   if (start.defined() && !bias && start.raw() != c.raw()) kernels::copy(start, c);
   const Operand left(a), right(b);
   const ConstView &x = left.view(), &y = right.view();
@@ -122,7 +126,6 @@ void multiply(const ConstView& a, const ConstView& b, const ConstView& start, co
   g.b_step = batch_step(y, batches.outer);
   g.c_step = batch_step(c, batches.outer);
   g.accumulate = start.defined() && !bias;
-  g.rows_along_n = rows_along_n;
   g.bias = bias ? start.raw() : nullptr;
   const int64_t loops = c.numel() / (g.m * g.n * g.count);
   for (int64_t i = 0; i < loops; ++i) {
@@ -133,7 +136,48 @@ void multiply(const ConstView& a, const ConstView& b, const ConstView& start, co
   }
 }
 
-void matmul(ConstView a, ConstView b, ConstView start, View c) { multiply(a, b, start, c, false); }
+// Matrix number `index` of the leading axes.
+template <class V>
+V matrix(const V& v, int64_t index) {
+  const int last = v.rank() - 1;
+  char* const data = const_cast<char*>(at(v, offset_of(v, last - 1, index)));
+  return {data, {v.size(-2), v.size(-1)}, {v.stride(-2), v.stride(-1)}, v.dtype(), v.device()};
+}
+
+// A copy with contiguous rows at the start of `memory`.
+View in_rows(const Scratch& memory, const ConstView& v) {
+  return {memory.data<void>(), v.shape(), contiguous_strides(v.shape()), v.dtype(), v.device()};
+}
+
+// c = a b, a row of c by row i of a alone and always in the same way: all operands are brought into one order in
+// memory, and the kernel of grouped_mm, here with one group, has one tile and one order of sums for all rows.
+void multiply_by_rows(const ConstView& a, const ConstView& b, const ConstView& bias, const View& c) {
+  const Device device = c.device();
+  const Scratch offsets(device, 2 * sizeof(int32_t)), rows(device, static_cast<size_t>(a.numel()) * size_of(a.dtype())),
+      result(device, static_cast<size_t>(c.numel()) * size_of(c.dtype()));
+  const View ends(offsets.data<void>(), {2}, {1}, DType::i32, device), left = in_rows(rows, a), y = in_rows(result, c);
+  kernels::FewBytes bytes{};
+  const std::array<int32_t, 2> values{0, static_cast<int32_t>(a.size(0))};
+  std::memcpy(bytes.data(), values.data(), sizeof(values));
+  kernels::set_bytes(ends, bytes);
+  kernels::copy(a, left);
+  const ConstView weight(b.raw(), {1, b.size(1), b.size(0)}, {0, b.stride(1), b.stride(0)}, b.dtype(), device);
+  const ConstView add = bias.defined() ? ConstView(bias.raw(), {1, bias.size(-1)}, {0, 1}, bias.dtype(), device) : bias;
+  kernels::grouped_mm(left, weight, ends, add, y);
+  kernels::copy(y, c);
+}
+
+// Sums over the rows, such as weights' gradients, and products that are widened have no rows to keep apart.
+bool keeps_rows_apart(const ConstView& a, const ConstView& start, const View& c) {
+  return batch_invariant() && c.dtype() == a.dtype() && (!start.defined() || is_one_row(start)) && a.size(-1) > 0 &&
+         c.size(-2) < std::numeric_limits<int32_t>::max();
+}
+
+void matmul(ConstView a, ConstView b, ConstView start, View c) {
+  if (!keeps_rows_apart(a, start, c)) return multiply(a, b, start, c);
+  for (int64_t i = 0; i < c.numel() / (c.size(-2) * c.size(-1)); ++i)
+    multiply_by_rows(matrix(a, i), matrix(b, i), start, matrix(c, i));
+}
 
 const Registered registered_matmul(DeviceType::cuda, kernels::matmul, matmul);
 

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <bit>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -16,7 +17,7 @@
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/fault.hpp"
 #include "backends/cuda/staging.hpp"
-#include "core/kernel.hpp"
+#include "core/copy.hpp"
 
 namespace mahia::cuda {
 namespace {
@@ -29,7 +30,7 @@ struct DeviceState {
   cudaStream_t stream = nullptr;
   Fault* fault = nullptr;           // on the device
   Fault* fault_on_host = nullptr;   // pinned: where a copy of it arrives
-  uint64_t* step_offset = nullptr;  // on the device
+  uint64_t* step_offset = nullptr;  // on the device: of recorded kernels; then a zero, of all others
   int multiprocessors = 0;
   StagingRing staging;
   PinnedBlocks pinned;
@@ -68,8 +69,8 @@ void start(Device device) {
   check_cuda(cudaMallocHost(reinterpret_cast<void**>(&state->fault_on_host), sizeof(Fault)), "cudaMallocHost");
   check_cuda(cudaMemset(state->fault, 0, sizeof(Fault)), "cudaMemset");
   *state->fault_on_host = {};
-  check_cuda(cudaMalloc(reinterpret_cast<void**>(&state->step_offset), sizeof(uint64_t)), "cudaMalloc");
-  check_cuda(cudaMemset(state->step_offset, 0, sizeof(uint64_t)), "cudaMemset");
+  check_cuda(cudaMalloc(reinterpret_cast<void**>(&state->step_offset), 2 * sizeof(uint64_t)), "cudaMalloc");
+  check_cuda(cudaMemset(state->step_offset, 0, 2 * sizeof(uint64_t)), "cudaMemset");
   states[static_cast<size_t>(device.index)] = state;
 }
 
@@ -111,7 +112,7 @@ const char* site_name(int site) {
   }
 }
 
-// A launchable graph. While it runs, the device's random step is `step_offset` beyond what its kernels were given.
+// A launchable graph. Its kernels add `step_offset` to the random step that they were recorded with.
 class CudaGraph final : public RecordedGraph {
  public:
   CudaGraph(Device device, cudaGraphExec_t graph, bool draws) : device_(device), graph_(graph), draws_(draws) {}
@@ -121,14 +122,13 @@ class CudaGraph final : public RecordedGraph {
 
   void replay(uint64_t step_offset) override {
     DeviceState& state = state_of(device_);
-    if (draws_ && step_offset != 0) {
-      state.staging.copy(state.step_offset, &step_offset, sizeof(step_offset), state.stream);
+    if (draws_) {
+      kernels::FewBytes bytes{};
+      std::memcpy(bytes.data(), &step_offset, sizeof(step_offset));
+      kernels::set_bytes(View(state.step_offset, {1}, {1}, DType::i64, device_), bytes);
     }
     check_cuda(cudaGraphLaunch(graph_, state.stream), "cudaGraphLaunch");
     add_launches(1);
-    if (draws_ && step_offset != 0) {
-      check_cuda(cudaMemsetAsync(state.step_offset, 0, sizeof(step_offset), state.stream), "cudaMemset");
-    }
   }
 
  private:
@@ -260,6 +260,7 @@ cudaStream_t stream_of(Device device) {
 int multiprocessors(Device device) { return state_of(device).multiprocessors; }
 const uint64_t* step_offset_of(Device device) {
   DeviceState& state = state_of(device);
+  if (!state.recording) return state.step_offset + 1;
   state.draws = true;
   return state.step_offset;
 }

@@ -17,22 +17,40 @@ Batch Batch::to(Device device) const {
 
 namespace {
 
-Tensor pinned_copy(const Tensor& x, Device device) {
-  if (!x.defined() || x.numel() == 0) return x;
-  DeviceRuntime& owner = runtime(device.type);
-  const size_t bytes = static_cast<size_t>(x.numel()) * size_of(x.dtype());
-  void* const data = owner.allocate_pinned(device, bytes);
-  if (data == nullptr) return x;
-  const auto storage = std::make_shared<Storage>(cpu_device, data, bytes,
-                                                 [&owner, device, data] { owner.release_pinned(device, data); });
-  const Tensor y(storage, x.shape(), contiguous_strides(x.shape()), 0, x.dtype());
-  kernels::copy(x, y.output_view());
+constexpr size_t alignment = 256;
+
+size_t room_for(const Tensor& x) {
+  const size_t bytes = x.defined() ? static_cast<size_t>(x.numel()) * size_of(x.dtype()) : 0;
+  return (bytes + alignment - 1) / alignment * alignment;
+}
+
+size_t room_for(const Batch& batch) { return room_for(batch.tokens) + room_for(batch.targets); }
+
+// A copy of x that begins `begin` bytes into the block.
+Tensor placed(const Tensor& x, const std::shared_ptr<Storage>& block, size_t begin) {
+  if (!x.defined()) return x;
+  const Tensor y(block, x.shape(), contiguous_strides(x.shape()), static_cast<int64_t>(begin / size_of(x.dtype())),
+                 x.dtype());
+  if (y.numel() > 0) overwrite(x, y);
   return y;
+}
+
+Batch placed(const Batch& batch, const std::shared_ptr<Storage>& block) {
+  return {placed(batch.tokens, block, 0), placed(batch.targets, block, room_for(batch.tokens)), block};
 }
 
 }  // namespace
 
-Batch Batch::pinned(Device device) const { return {pinned_copy(tokens, device), pinned_copy(targets, device)}; }
+Batch Batch::packed(Device device) const { return placed(*this, std::make_shared<Storage>(device, room_for(*this))); }
+
+Batch Batch::pinned(Device device) const {
+  const size_t bytes = room_for(*this);
+  DeviceRuntime& owner = runtime(device.type);
+  void* const data = bytes > 0 ? owner.allocate_pinned(device, bytes) : nullptr;
+  if (data == nullptr) return *this;
+  return placed(*this, std::make_shared<Storage>(cpu_device, data, bytes,
+                                                 [&owner, device, data] { owner.release_pinned(device, data); }));
+}
 
 std::vector<int64_t> draw_indices(uint64_t seed, int64_t index, int64_t count, int64_t range) {
   std::vector<int64_t> drawn;

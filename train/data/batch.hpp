@@ -16,9 +16,10 @@ namespace mahia::train {
 struct Batch {
   Tensor tokens;
   Tensor targets;
+  std::shared_ptr<Storage> block = {};  // of both tensors, from pinned() and packed(): one copy moves them
   Batch to(Device device) const;
-  // The same in memory that `device` reads by itself; the batch itself for the CPU.
-  Batch pinned(Device device) const;
+  Batch packed(Device device) const;  // on the device
+  Batch pinned(Device device) const;  // in memory that `device` reads by itself; the batch itself for the CPU
 };
 
 // Training batches as a pure function of their number and a seed: where a run stands in its data is one integer, and a
