@@ -286,21 +286,26 @@ BOOST_AUTO_TEST_CASE(a_captured_step_takes_50_microseconds_of_the_host, *boost::
   train::StepState state(tested_device());
   const train::Batch tokens{randint(0, 256, {16, 1024}), randint(0, 256, {16, 1024})};
   const std::vector<train::Batch> batch = {tokens.pinned(tested_device())};
-  const auto now = [] { return std::chrono::steady_clock::now(); };
   const auto micros = [](auto from, auto to) { return std::chrono::duration<double, std::micro>(to - from).count(); };
-  std::vector<double> all, advancing;
-  for (int i = 0; i < 60; ++i) {
-    synchronize(tested_device());  // else the host waits for room in the queue of a busy device
-    const auto start = now();
+  std::vector<double> running, advancing, first;
+  for (int i = 0; i < 400; ++i) {
+    // Bursts of eight, so that the host never waits for room in the queue of a busy device.
+    if (i % 8 == 0) synchronize(tested_device());
+    const auto start = std::chrono::steady_clock::now();
     state.advance(i, {.lr = {.peak = 1e-3}, .aux = {}});
-    const auto middle = now();
+    const auto middle = std::chrono::steady_clock::now();
     step.run(batch, state);
-    all.push_back(micros(start, now()));
+    (i % 8 == 0 ? first : running).push_back(micros(start, std::chrono::steady_clock::now()));
     advancing.push_back(micros(start, middle));
   }
-  for (auto* times : {&all, &advancing}) std::sort(times->begin(), times->end());
-  BOOST_TEST_MESSAGE("host time of a captured step: " << all[30] << " us, of it StepState " << advancing[30]);
-  BOOST_TEST(all[30] <= 50.0);
+  const auto median = [](std::vector<double>& times) {
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
+  };
+  const double usual = median(running);
+  BOOST_TEST_MESSAGE("host time of a captured step: " << usual << " us, of it StepState " << median(advancing)
+                                                      << "; right after a wait " << median(first));
+  BOOST_TEST(usual <= 50.0);
 }
 
 // The trainer waits for the device when it logs, never between.

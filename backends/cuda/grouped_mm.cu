@@ -197,20 +197,26 @@ __global__ void __launch_bounds__(Product::threads, 1)
     for (int e = static_cast<int>(threadIdx.x); e <= groups.count; e += Product::threads) groups.check(e, fault, site);
   }
   Product product(shared);
-  Work work;
+  const auto each_tile = [&](auto body) {
+    for (int t = static_cast<int>(blockIdx.x);; t += static_cast<int>(gridDim.x)) {
+      const Work work = task.template find<Product>(t);
+      if (work.group < 0) return;
+      body(work);
+    }
+  };
   if (Product::loads()) {
     give_registers<40>();
-    int t = static_cast<int>(blockIdx.x);
-    do {
-      if (threadIdx.x >= Product::consumers + 32) break;
-      work = task.template find<Product>(t);
+    if (threadIdx.x >= Product::consumers + 32) return;
+    each_tile([&](const Work& work) {
       if (threadIdx.x % 32 == 0) product.load(work, map_a, map_b);
       __syncwarp();
-      t += static_cast<int>(gridDim.x);
-    } while (work.group >= 0);
+    });
   } else {
     take_registers<232>();
-    while (product.multiply(work)) task.finish(product, work);
+    each_tile([&](const Work& work) {
+      product.multiply(work);
+      task.finish(product, work);
+    });
   }
 #endif
 }

@@ -28,7 +28,6 @@ class WgmmaProduct {
     char factors[stages][stage_bytes];            // of a, then of b
     char rows_of_warp[consumers / 32][16 * 256];  // half of a warp's results on their way to memory
     uint64_t full[stages], empty[stages];
-    Work work[stages];
   };
   static constexpr int shared_bytes = sizeof(Shared) + 1024;
 
@@ -47,14 +46,12 @@ class WgmmaProduct {
   // The last warp loads, the others multiply and store.
   __device__ static bool loads() { return threadIdx.x >= consumers; }
 
-  // One thread of the loading warp calls it for each tile and in the end for the empty Work.
+  // One thread of the loading warp calls it for each tile.
   __device__ void load(const Work& work, const CUtensorMap& map_a, const CUtensorMap& map_b) {
     const int steps = steps_of(work);
     for (int s = 0; s < steps; ++s) {
       wait_phase(shared_.empty[stage_], phase_ ^ 1);
-      shared_.work[stage_] = work;
       uint64_t& full = shared_.full[stage_];
-      if (work.group < 0) return arrive(full);
       arrive_announcing(full, stage_bytes);
       const uint32_t to = shared_address(shared_.factors[stage_]);
       load_factor<AlongKOfA, rows>(to, map_a, work.row, work.k + s * depth, 0, full);
@@ -63,11 +60,8 @@ class WgmmaProduct {
     }
   }
 
-  // Fills the sums for the next tile; false when there is none.
-  __device__ bool multiply(Work& work) {
-    wait_phase(shared_.full[stage_], phase_);
-    work = shared_.work[stage_];
-    if (work.group < 0) return false;
+  // Fills the sums for a tile, the same ones in the same order as load().
+  __device__ void multiply(const Work& work) {
     const int steps = steps_of(work);
     if (warpgroup() * 64 >= work.rows) {
       for (int s = 0; s < steps; ++s) {
@@ -76,7 +70,7 @@ class WgmmaProduct {
         release(stage_);
         advance();
       }
-      return true;
+      return;
     }
     int before = 0;
     for (int s = 0; s < steps; ++s) {
@@ -94,7 +88,6 @@ class WgmmaProduct {
 #pragma unroll
     for (float& sum : sums_) asm volatile("" : "+f"(sum));  // no use of a sum moves before the wait
     release(before);
-    return true;
   }
 
   // Writes the tile's `height` rows and `width` columns from `to` on, with `bias` (nullptr: none) added to each row.
