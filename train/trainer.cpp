@@ -131,7 +131,8 @@ TrainingResult Trainer::Run::all() {
   start();
   TrainingResult result;
   if (o_.evaluate_at_start && record_.step == 0) evaluate();
-  while (record_.step < o_.steps && result.reason == StopReason::finished) {
+  bool is_enough = false;
+  while (record_.step < o_.steps && result.reason == StopReason::finished && !is_enough) {
     train_step();
     const bool logs = is_due(record_.step, o_.log_every) || record_.step == 1 || record_.step == o_.steps;
     if (logs && o_.log_every > 0) {
@@ -139,6 +140,7 @@ TrainingResult Trainer::Run::all() {
     } else {
       report(nullptr, nullptr);
     }
+    is_enough = o_.is_enough && o_.is_enough();
     if (is_due(record_.step, o_.evaluate_every)) evaluate();
     if (is_time_to_save()) save();
     if (o_.max_minutes > 0 && seconds_since(started_) >= 60 * o_.max_minutes) result.reason = StopReason::out_of_time;

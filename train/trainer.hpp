@@ -57,6 +57,7 @@ struct TrainerOptions {
   int64_t keep_checkpoints = 3;
   Metadata notes = {};  // stored with each checkpoint
   std::function<void(const Progress&)> on_step = {};
+  std::function<bool()> is_enough = {};  // asked after on_step: true ends the run as finished
 };
 
 enum class StopReason { finished, out_of_time, interrupted };
