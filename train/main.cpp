@@ -39,7 +39,8 @@ int main(int argc, char** argv) {
       "  mahia train --config train/configs/kjv_demo.toml --out runs/demo\n"
       "  mahia eval --checkpoint runs/demo\n"
       "  mahia generate --checkpoint runs/demo --prompt 'In the beginning' --tokens 200\n"
-      "  mahia plot runs/demo\n\n"
+      "  mahia plot runs/demo\n"
+      "  mahia reproduce associative-recall\n\n"
       "Results go to standard output, talk to standard error. `mahia COMMAND --help` explains a command.");
   app.name("mahia");
   app.set_version_flag("--version", std::string("mahia ") + MAHIA_VERSION);
@@ -49,6 +50,7 @@ int main(int argc, char** argv) {
   mahia::train::add_eval(app, status);
   mahia::train::add_generate(app, status);
   mahia::train::add_plot(app, status);
+  mahia::train::add_reproduce(app, status);
   mahia::train::add_inspect(app, status);
   mahia::train::add_info(app, status);
   // Set last: commands would inherit it.

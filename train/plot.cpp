@@ -147,6 +147,29 @@ std::string loss_svg(const LossChart& chart) {
   return svg.str();
 }
 
+std::string curves_svg(const CurveChart& chart) {
+  constexpr const char* colours[] = {"#3b6ea5", "#d1603d", "#4c9a6a", "#8b5fa8", "#b8860b", "#5f6b7a"};
+  Svg svg(920, 530);
+  Frame f{
+      .left = 78, .top = 56, .width = 790, .height = 400, .x_low = 0, .x_high = 1, .y_low = 0, .y_high = chart.y_high};
+  for (const auto& [name, values] : chart.curves) {
+    for (const StepValue& v : values) f.x_high = std::max(f.x_high, v.step);
+  }
+  svg.text(f.left, 30, chart.title, {.size = 17, .colour = ink, .bold = true});
+  draw_axes(svg, f, chart.x_title, chart.y_title);
+  draw_references(svg, f, chart.references);
+  double legend = f.top + 0.45 * f.height;
+  for (size_t i = 0; i < chart.curves.size(); ++i, legend += 22) {
+    const char* colour = colours[i % std::size(colours)];
+    const std::vector<Svg::Point> points = pixels(f, chart.curves[i].second);
+    svg.polyline(points, colour, 1.5);
+    for (const Svg::Point& p : points) svg.dot(p, 3, colour);
+    svg.line(f.left + f.width - 120, legend, f.left + f.width - 94, legend, colour, 2.5);
+    svg.text(f.left + f.width - 86, legend + 4, chart.curves[i].first, {.colour = ink});
+  }
+  return svg.str();
+}
+
 std::string load_svg(const LoadChart& chart) {
   constexpr double left = 60, width = 800, row = 16, gap = 44, head = 92;
   const size_t experts = chart.share.empty() || chart.share[0].empty() ? 0 : chart.share[0][0].size();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace mahia::train {
@@ -26,6 +27,15 @@ struct LossChart {
   std::vector<Reference> references;
 };
 std::string loss_svg(const LossChart& chart);
+
+// Several curves over one axis, y from 0 up to `y_high`, each with its name.
+struct CurveChart {
+  std::string title, x_title, y_title;
+  double y_high = 1;
+  std::vector<std::pair<std::string, std::vector<StepValue>>> curves;
+  std::vector<Reference> references;
+};
+std::string curves_svg(const CurveChart& chart);
 
 // The share of (token, choice) pairs that each expert of each layer received, against the step.
 struct LoadChart {
