@@ -63,8 +63,11 @@ const char* name_of(ConvAlgorithm algorithm) {
   return names[static_cast<size_t>(algorithm)];
 }
 
-ConvAlgorithm resolve(ConvAlgorithm wanted, Device, int64_t, int64_t) {
-  return wanted == ConvAlgorithm::automatic ? ConvAlgorithm::fft : wanted;
+// Where the direct sums take as long as the transform, measured (docs/hyena.md, "Algorithms").
+ConvAlgorithm resolve(ConvAlgorithm wanted, Device device, int64_t time, int64_t taps) {
+  if (wanted != ConvAlgorithm::automatic) return wanted;
+  const int64_t most = device.type != DeviceType::cpu ? 0 : time < 8192 ? 64 : 128;
+  return std::min(time, taps) <= most ? ConvAlgorithm::direct : ConvAlgorithm::fft;
 }
 
 int64_t DyadicTiling::largest() const {

@@ -23,7 +23,8 @@ LongConvState::LongConvState(const Tensor& h, const Tensor& skip, int64_t batch,
 
   tiling_ = {h.size(1), longest};
   const Tensor taps = widened_filter(h, dtype), direct = widened_filter(skip, dtype);
-  const int64_t length = (longest + base - 1) / base * base;
+  constexpr int64_t apart = 16;  // rows a power of two apart would compete for the same places of a cache
+  const int64_t length = (longest + base - 1) / base * base + apart;
   filter_ = empty({channels, 4 * tiling_.largest()}, taps.dtype(), h.device());
   history_ = zeros({batch, channels, length}, taps.dtype(), h.device());
   sums_ = zeros({batch, channels, length}, taps.dtype(), h.device());
@@ -38,6 +39,8 @@ void LongConvState::check_operands(const char* op, const Shape& shape, const Ten
     if (x != &u && !*x) continue;
     check<ShapeError>(x->shape() == shape, op, ": ", name, " must be ", shape, ", got ", *x);
     check<DTypeError>(x->dtype() == dtype_, op, ": ", name, " must be ", dtype_, ", got ", *x);
+    check<ValueError>(!grad_enabled() || !x->requires_grad(), op, ": has no backward, but ", name,
+                      " requires a gradient: ", *x, "; pass detach() or work under NoGrad");
   }
 }
 
@@ -49,20 +52,21 @@ Tensor LongConvState::prefill(const Tensor& u, const Tensor& gate_before, const 
   check<ValueError>(u.size(2) <= tiling_.time, "long_conv_state.prefill: there is room for ", tiling_.time,
                     " positions, u is ", u);
   const Tensor signal = time_contiguous(u), before = time_contiguous(gate_before), after = time_contiguous(gate_after);
-  Tensor y = empty_signal(signal, u.size(2));
+  const Tensor y =
+      without_gradient("long_conv_state.prefill", empty_signal(signal, u.size(2)), {u, gate_before, gate_after});
   if (y.numel() > 0) {
     kernels::long_conv_state_prefill(filter_, signal, before, after, history_.mutable_view(), sums_.mutable_view(),
                                      block_.mutable_view(), y.output_view(), tiling_);
   }
   position_ = u.size(2);
-  return without_gradient("long_conv_state.prefill", y, {u, gate_before, gate_after});
+  return without_gradient("long_conv_state.prefill", y, {});
 }
 
 Tensor LongConvState::step(const Tensor& u, const Tensor& gate_before, const Tensor& gate_after) {
   check_operands("long_conv_state.step", {history_.size(0), history_.size(1)}, u, gate_before, gate_after);
   check<ValueError>(position_ < tiling_.time, "long_conv_state.step: all ", tiling_.time, " positions are taken");
   const Tensor signal = contiguous(u);
-  Tensor y = empty_like(signal);
+  const Tensor y = empty_like(signal);
   if (y.numel() > 0) {
     if (position_ > 0 && position_ % DyadicTiling::base == 0 && tiling_.at(position_) > 0) {
       kernels::long_conv_state_tile(filter_, history_, sums_.mutable_view(), position_, tiling_);
@@ -72,7 +76,7 @@ Tensor LongConvState::step(const Tensor& u, const Tensor& gate_before, const Ten
                                   block_.mutable_view(), y.output_view(), position_);
   }
   ++position_;
-  return without_gradient("long_conv_state.step", y, {u, gate_before, gate_after});
+  return without_gradient("long_conv_state.step", y, {});
 }
 
 }  // namespace mahia

@@ -42,8 +42,8 @@ namespace kernels {
 inline constinit Kernel<void(ConstView h, ConstView skip, View filter, DyadicTiling tiling)> long_conv_state_filter{
     "long_conv_state_filter"};
 // The first T0 positions: y as kernels::long_conv, and the state behind them. history (B, D, N) holds v = u *
-// gate_before up to the present, sums (B, D, N) what finished tiles owe to each output, N >= time and a multiple of
-// base; both are zero at first. block (B, D, base) is what the present block owes to its own outputs. All are
+// gate_before up to the present, sums (B, D, N) what finished tiles owe to each output, with room for whole
+// blocks; both are zero at first. block (B, D, base) is what the present block owes to its own outputs. All are
 // contiguous.
 inline constinit Kernel<void(ConstView filter, ConstView u, ConstView gate_before, ConstView gate_after, View history,
                              View sums, View block, View y, DyadicTiling tiling)>

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <memory>
+#include <set>
 
 #include "autograd/backward.hpp"
 #include "autograd/grad_mode.hpp"
@@ -15,18 +16,20 @@ namespace {
 
 struct Operands {
   Tensor u, h, skip, before, after, dy;
+  ConvAlgorithm algorithm = ConvAlgorithm::automatic;
 };
 
-std::shared_ptr<Operands> make(int64_t batch, int64_t width, int64_t time, bool gradients) {
+std::shared_ptr<Operands> make(int64_t batch, int64_t width, int64_t time, int64_t taps, bool gradients) {
   const Shape signal{batch, width, time};
   auto o = std::make_shared<Operands>(
-      Operands{randn(signal), randn({width, time}), randn({width}), randn(signal), randn(signal), randn(signal)});
+      Operands{randn(signal), randn({width, taps}), randn({width}), randn(signal), randn(signal), randn(signal)});
   for (Tensor* x : {&o->u, &o->h, &o->skip, &o->before, &o->after}) x->set_requires_grad(gradients);
   return o;
 }
 
 Tensor gated(const Operands& o) {
-  return long_conv(o.u, o.h, {.skip = o.skip, .gate_before = o.before, .gate_after = o.after});
+  return long_conv(o.u, o.h,
+                   {.skip = o.skip, .gate_before = o.before, .gate_after = o.after, .algorithm = o.algorithm});
 }
 
 void forward_and_backward(const Operands& o) {
@@ -47,11 +50,33 @@ const Cases conv_cases([] {
     const std::string shape = fmt::format("B{}D{}L{}", batch, width, time);
     const double flops = forward_flops(batch, width, time);
     cases.push_back({"conv.fwd." + shape,
-                     [b = batch, d = width, t = time] { return [o = make(b, d, t, false)] { gated(*o); }; }, flops});
+                     [b = batch, d = width, t = time] { return [o = make(b, d, t, t, false)] { gated(*o); }; }, flops});
     cases.push_back(
         {"conv.fwdbwd." + shape,
-         [b = batch, d = width, t = time] { return [o = make(b, d, t, true)] { forward_and_backward(*o); }; },
+         [b = batch, d = width, t = time] { return [o = make(b, d, t, t, true)] { forward_and_backward(*o); }; },
          2 * flops});
+  }
+  return cases;
+});
+
+// One length against another: conv_dyadic.fwd.B1D64L4096K64. Direct sums over more taps take seconds.
+const Cases algorithm_cases([] {
+  std::vector<Case> cases;
+  for (const int64_t time : {1024, 4096, 16384, 65536}) {
+    for (const int64_t taps : std::set<int64_t>{32, 128, 512, time}) {
+      for (const ConvAlgorithm algorithm : {ConvAlgorithm::fft, ConvAlgorithm::dyadic, ConvAlgorithm::direct}) {
+        if (algorithm == ConvAlgorithm::direct && taps > 4096) continue;
+        const auto operands = [=](bool gradients) {
+          auto o = make(1, 64, time, taps, gradients);
+          o->algorithm = algorithm;
+          return o;
+        };
+        const std::string shape = fmt::format("B1D64L{}K{}", time, taps), name = name_of(algorithm);
+        cases.push_back({"conv_" + name + ".fwd." + shape, [=] { return [o = operands(false)] { gated(*o); }; }});
+        cases.push_back(
+            {"conv_" + name + ".fwdbwd." + shape, [=] { return [o = operands(true)] { forward_and_backward(*o); }; }});
+      }
+    }
   }
   return cases;
 });

@@ -20,16 +20,17 @@ template <class T>
 void convolve(const T* taps, int64_t count, const T* v, int64_t first, int64_t last, T* y) {
   constexpr int width = sum_width<T>;
   for (int64_t t = first; t < last; t += width) {
-    double totals[width] = {};
     const int64_t reached = std::min(count, t + width);
-    for (int64_t k = 0; k < reached; k += taps_per_sum) {
-      Vec<T> sums[sum_vectors] = {};
-      add_products(taps + k, std::min(taps_per_sum, reached - k), v + t - k, sums);
-      T sum[width];
-      for (int j = 0; j < sum_vectors; ++j) Lanes<T>::store(sum + j * lane_count<T>, sums[j]);
+    T* const sum = y + t - first;
+    products(taps, std::min(taps_per_sum, reached), v + t, width, sum);
+    if (reached <= taps_per_sum) continue;
+    double totals[width];
+    std::copy_n(sum, width, totals);
+    for (int64_t k = taps_per_sum; k < reached; k += taps_per_sum) {
+      products(taps + k, std::min(taps_per_sum, reached - k), v + t - k, width, sum);
       for (int j = 0; j < width; ++j) totals[j] += static_cast<double>(sum[j]);
     }
-    for (int j = 0; j < width; ++j) y[t - first + j] = static_cast<T>(totals[j]);
+    for (int j = 0; j < width; ++j) sum[j] = static_cast<T>(totals[j]);
   }
 }
 
@@ -107,7 +108,7 @@ void long_conv_direct(ConstView u, ConstView h, ConstView skip, ConstView gate_b
                       View ungated) {
   visit_float(u.dtype(), [&]<class S>() {
     using T = compute_t<S>;
-    const int64_t time = u.size(2), count = std::min(h.size(1), time);
+    const int64_t time = u.size(2), count = std::min(h.size(1), whole_vectors(time, sum_width<T>));
     const ForwardRows<S> rows{signal<S>(u), signal<S>(gate_before), signal<S>(gate_after), signal<S>(y),
                               signal<S>(ungated)};
     parallel_rows(u.size(1), 1, [&](int64_t begin, int64_t end) {
@@ -130,7 +131,7 @@ void long_conv_direct_grad(ConstView u, ConstView h, ConstView skip, ConstView g
                            ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after) {
   visit_float(u.dtype(), [&]<class S>() {
     using T = compute_t<S>;
-    const int64_t time = u.size(2), count = std::min(h.size(1), time);
+    const int64_t time = u.size(2), count = std::min(h.size(1), whole_vectors(time, sum_width<T>));
     const Gradient<S> gradient{{signal<S>(u), signal<S>(gate_before), signal<S>(gate_after), signal<S>(ungated),
                                 signal<S>(dy), signal<S>(du), signal<S>(dgate_before), signal<S>(dgate_after)},
                                dh,

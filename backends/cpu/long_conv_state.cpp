@@ -14,6 +14,7 @@ namespace mahia::cpu {
 namespace {
 
 constexpr int64_t base = DyadicTiling::base;
+constexpr int64_t numbers_per_task = 1 << 14;
 
 // Row (b, d) of a contiguous view (B, D, N), or the filter of channel d.
 template <class T>
@@ -74,7 +75,8 @@ void long_conv_state_tile(ConstView filter, ConstView history, View sums, int64_
   visit_float(history.dtype(), [&]<class S>() {
     using T = compute_t<S>;
     const DyadicTiles<T> tiles(tiling);
-    parallel_rows(history.size(1), 1, [&](int64_t begin, int64_t end) {
+    const int64_t numbers = history.size(0) * tiling.at(position);  // of one channel
+    parallel_rows(history.size(1), std::max<int64_t>(1, numbers_per_task / numbers), [&](int64_t begin, int64_t end) {
       const Scratch scratch(history.device(), transform_bytes<T>(filter));
       for (int64_t d = begin; d < end; ++d) {
         for (int64_t b = 0; b < history.size(0); ++b) {
