@@ -18,6 +18,7 @@
 #include "ops/pointwise.hpp"
 #include "ops/reduce.hpp"
 #include "ops/shape.hpp"
+#include "tests/support/device.hpp"
 #include "tests/support/fixture.hpp"
 #include "tests/support/op_spec.hpp"
 #include "tests/support/pairwise.hpp"
@@ -115,17 +116,19 @@ std::string describe_row(const std::vector<size_t>& row) {
 // The operator of a row in f64 as a pure function: dropout draws the same numbers at each call.
 class Subject {
  public:
-  explicit Subject(const Trial& t) : op_(t.config), time_(t.time), counts_(random_counts()) {
+  explicit Subject(const Trial& t, Device device = tests::tested_device())
+      : op_(t.config), time_(t.time), device_(device), counts_(random_counts()) {
     op_.to(DType::f64);
+    op_.to(device);
     if (t.masked) {
       std::vector<uint8_t> kept(static_cast<size_t>(2 * time_), 1);
       kept[static_cast<size_t>(time_ / 3)] = kept.back() = 0;
-      sequence_.mask = copy_to(Tensor::from(kept, {2, time_}), cpu_device, DType::boolean);
+      sequence_.mask = copy_to(Tensor::from(kept, {2, time_}), device, DType::boolean);
     }
     if (t.packed) {
       std::vector<std::vector<int64_t>> starts = {{0}, {0}};
       if (time_ > 3) starts[1] = {0, 1, 4};
-      documents_.emplace(starts, time_);
+      documents_.emplace(starts, time_, device);
       sequence_.documents = &*documents_;
     }
   }
@@ -133,12 +136,13 @@ class Subject {
     set_random_counts(counts_);
     return op_(u, sequence_);
   }
-  Tensor input() const { return randn({2, time_, 4}, DType::f64); }
+  Tensor input() const { return randn({2, time_, 4}, DType::f64, device_); }
   const HyenaOperator& module() const { return op_; }
 
  private:
   HyenaOperator op_;
   int64_t time_;
+  Device device_;
   RandomCounts counts_;
   std::optional<PackedDocuments> documents_;
   HyenaSequence sequence_;
@@ -163,6 +167,10 @@ void check_parameter_gradients(const Subject& subject, const Tensor& u) {
                name << ": analytic " << analytic << ", numeric " << numeric);
   }
 }
+
+struct NeedsCuda {
+  boost::test_tools::assertion_result operator()(boost::unit_test::test_unit_id) const { return tests::tests_cuda(); }
+};
 
 BOOST_AUTO_TEST_SUITE(hyena_options)
 
@@ -189,11 +197,12 @@ BOOST_AUTO_TEST_CASE(no_combination_sees_the_future) {
       const int64_t start = t.time / 2, rest = t.time - start;
       Tensor u = subject.input().set_requires_grad(true);
       const Tensor past = narrow(subject(u), 1, 0, start);
-      backward({past}, {randn(past.shape(), DType::f64)});
+      backward({past}, {randn(past.shape(), DType::f64, past.device())});
       const double largest = amax(abs(u.grad())).item<double>();
       const double gradient = amax(abs(narrow(u.grad(), 1, start, rest))).item<double>();
       const auto past_before = [&](double future) {
-        const Tensor other = cat({narrow(u.detach(), 1, 0, start), full({2, rest, 4}, future, DType::f64)}, 1);
+        const Tensor other =
+            cat({narrow(u.detach(), 1, 0, start), full({2, rest, 4}, future, DType::f64, u.device())}, 1);
         return contiguous(narrow(subject(other), 1, 0, start));
       };
       BOOST_TEST(largest > 0);
@@ -217,9 +226,10 @@ BOOST_AUTO_TEST_CASE(step_by_step_every_combination_gives_the_outputs_of_the_who
     BOOST_TEST_CONTEXT(describe_row(row)) {
       HyenaOperator op(t.config);
       op.to(DType::f64);
+      op.to(tests::tested_device());
       op.eval();
       const NoGrad no_grad;
-      const Tensor u = randn({2, t.time, 4}, DType::f64), whole = op(u);
+      const Tensor u = randn({2, t.time, 4}, DType::f64, tests::tested_device()), whole = op(u);
       HyenaState state = op.start(2, t.time);
       const int64_t prompt = (t.time + 1) / 2;
       Tensors pieces = {op.advance(contiguous(narrow(u, 1, 0, prompt)), state)};
@@ -232,10 +242,32 @@ BOOST_AUTO_TEST_CASE(step_by_step_every_combination_gives_the_outputs_of_the_who
 BOOST_AUTO_TEST_CASE(gradients_of_every_combination_equal_central_differences) {
   for (const auto& row : rows()) {
     BOOST_TEST_CONTEXT(describe_row(row)) {
-      const Subject subject(trial_of(row));
+      const Subject subject(trial_of(row), cpu_device);
       Tensor u = subject.input().set_requires_grad(true);
       BOOST_CHECK_NO_THROW(gradcheck([&](const Tensors& x) { return subject(x[0]); }, {u}));
       check_parameter_gradients(subject, u);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(every_combination_agrees_with_the_cpu, *boost::unit_test::precondition(NeedsCuda())) {
+  for (const auto& row : rows()) {
+    BOOST_TEST_CONTEXT(describe_row(row)) {
+      const Trial t = trial_of(row);
+      const Subject here(t, cpu_device), there(t);
+      Tensor u = here.input().set_requires_grad(true);
+      Tensor v = copy_to(u.detach(), tests::tested_device(), DType::f64).set_requires_grad(true);
+      const Tensor y = here(u), z = there(v), dy = randn(y.shape(), DType::f64);
+      check_near(z, y, 1e-12, "y");
+      backward({y}, {dy});
+      backward({z}, {copy_to(dy, v.device(), DType::f64)});
+      check_near(v.grad(), u.grad(), 1e-11, "gradient of u");
+      const auto expected = here.module().named_parameters(), found = there.module().named_parameters();
+      for (size_t i = 0; i < expected.size(); ++i) {
+        BOOST_TEST(found[i].second.grad().defined() == expected[i].second.grad().defined());
+        if (!expected[i].second.grad()) continue;
+        check_near(found[i].second.grad(), expected[i].second.grad(), 1e-10, expected[i].first);
+      }
     }
   }
 }

@@ -14,6 +14,7 @@
 #include "ops/pointwise.hpp"
 #include "ops/reduce.hpp"
 #include "ops/shape.hpp"
+#include "tests/support/device.hpp"
 #include "tests/support/fixture.hpp"
 #include "tests/support/op_spec.hpp"
 
@@ -26,10 +27,12 @@ using tests::check_throws;
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
+// One transform for the whole row, which mixes round-off of all its inputs.
 HyenaConfig small(int64_t l_max = 40) {
   return {.width = 4,
           .l_max = l_max,
           .order = 3,
+          .algorithm = ConvAlgorithm::fft,
           .filter = {.embedding = 5, .hidden = 8, .sine_frequency = 1, .shift = 0.1}};
 }
 
@@ -53,21 +56,32 @@ Tensor part(const Tensor& y, int64_t b, int64_t begin, int64_t end) {
 
 double largest(const Tensor& x) { return amax(abs(x)).item<double>(); }
 
+// An operator on the tested device.
+struct Subject {
+  explicit Subject(const HyenaConfig& c) : module(c) { module.to(tests::tested_device()); }
+  Tensor operator()(const Tensor& u, const HyenaSequence& sequence = {}) const { return module(u, sequence); }
+
+  HyenaOperator module;
+};
+
+Tensor normal(const Shape& shape) { return randn(shape, DType::f32, tests::tested_device()); }
+Tensor on_device(const Tensor& x) { return copy_to(x, tests::tested_device(), x.dtype()); }
+
 BOOST_AUTO_TEST_SUITE(hyena_sequence)
 
 BOOST_AUTO_TEST_CASE(padding_influences_nothing) {
   for (const bool bidirectional : {false, true}) {
     HyenaConfig c = small();
     c.bidirectional = bidirectional;
-    const HyenaOperator op(c);
-    const Tensor mask = mask_of({{1, 1, 0, 1, 1, 1, 0, 0}, {0, 0, 1, 1, 1, 1, 1, 1}});
-    const Tensor u = randn({2, 8, 4}), y = op(u, {.mask = mask});
+    const Subject op(c);
+    const Tensor mask = on_device(mask_of({{1, 1, 0, 1, 1, 1, 0, 0}, {0, 0, 1, 1, 1, 1, 1, 1}}));
+    const Tensor u = normal({2, 8, 4}), y = op(u, {.mask = mask});
     for (const double value : {1e30, infinity, std::nan("")}) {
       Tensor other = u;
       for (const auto& [b, t] : {std::pair{0, 2}, {0, 6}, {0, 7}, {1, 0}, {1, 1}}) {
         other = with_values(other, b, t, t + 1, value);
       }
-      for (const Tensor& p : op.parameters()) p.set_grad({});
+      for (const Tensor& p : op.module.parameters()) p.set_grad({});
       other.set_requires_grad(true);
       const Tensor z = op(other, {.mask = mask});
       check_same_bits(z, y);  // at the padding itself too: there stands out_proj's bias
@@ -76,7 +90,7 @@ BOOST_AUTO_TEST_CASE(padding_influences_nothing) {
       BOOST_TEST(largest(part(other.grad(), 0, 6, 8)) == 0);
       BOOST_TEST(largest(part(other.grad(), 1, 0, 2)) == 0);
       BOOST_TEST(largest(part(other.grad(), 1, 2, 8)) > 0);
-      for (const auto& [name, p] : op.named_parameters()) BOOST_TEST(std::isfinite(largest(p.grad())), name);
+      for (const auto& [name, p] : op.module.named_parameters()) BOOST_TEST(std::isfinite(largest(p.grad())), name);
     }
   }
 }
@@ -85,10 +99,10 @@ BOOST_AUTO_TEST_CASE(padding_on_either_side_gives_the_values_without_it) {
   for (const bool bidirectional : {false, true}) {
     HyenaConfig c = small();
     c.bidirectional = bidirectional;
-    const HyenaOperator op(c);
-    const Tensor u = randn({1, 5, 4}), padding = randn({1, 3, 4});
-    const Tensor right = op(cat({u, padding}, 1), {.mask = mask_of({{1, 1, 1, 1, 1, 0, 0, 0}})});
-    const Tensor left = op(cat({padding, u}, 1), {.mask = mask_of({{0, 0, 0, 1, 1, 1, 1, 1}})});
+    const Subject op(c);
+    const Tensor u = normal({1, 5, 4}), padding = normal({1, 3, 4});
+    const Tensor right = op(cat({u, padding}, 1), {.mask = on_device(mask_of({{1, 1, 1, 1, 1, 0, 0, 0}}))});
+    const Tensor left = op(cat({padding, u}, 1), {.mask = on_device(mask_of({{0, 0, 0, 1, 1, 1, 1, 1}}))});
     check_near(part(right, 0, 0, 5), op(u), 2e-6, "padding behind");
     check_near(part(left, 0, 3, 8), op(u), 2e-6, "padding before");
   }
@@ -98,10 +112,10 @@ BOOST_AUTO_TEST_CASE(no_document_sees_another) {
   for (const bool bidirectional : {false, true}) {
     HyenaConfig c = small();
     c.bidirectional = bidirectional;
-    const HyenaOperator op(c);
-    const PackedDocuments documents({{0, 7, 25}, {0}, {0, 1}}, 30);
+    const Subject op(c);
+    const PackedDocuments documents({{0, 7, 25}, {0}, {0, 1}}, 30, tests::tested_device());
     const HyenaSequence packed{.documents = &documents};
-    Tensor u = randn({3, 30, 4}).set_requires_grad(true);
+    Tensor u = normal({3, 30, 4}).set_requires_grad(true);
     const Tensor y = op(u, packed);
     for (const double value : {1e30, infinity, std::nan("")}) {
       const Tensor z = op(with_values(u, 0, 7, 25, value), packed);
@@ -122,10 +136,10 @@ BOOST_AUTO_TEST_CASE(a_packed_document_is_what_it_is_alone) {
   for (const int64_t num_blocks : {1, 4}) {
     HyenaConfig c = small();
     c.num_blocks = num_blocks;
-    const HyenaOperator op(c);
+    const Subject op(c);
     const std::vector<std::vector<int64_t>> starts = {{0, 7, 25}, {0, 39}};
-    const PackedDocuments documents(starts, 40);
-    const Tensor u = randn({2, 40, 4}), y = op(u, {.documents = &documents});
+    const PackedDocuments documents(starts, 40, tests::tested_device());
+    const Tensor u = normal({2, 40, 4}), y = op(u, {.documents = &documents});
     for (const auto& [b, begin, end] : {std::tuple{0, 0, 7}, {0, 7, 25}, {0, 25, 40}, {1, 0, 39}, {1, 39, 40}}) {
       check_near(part(y, b, begin, end), op(part(u, b, begin, end)), 2e-6, message("document at ", b, ", ", begin));
     }
@@ -143,10 +157,10 @@ BOOST_AUTO_TEST_CASE(a_document_has_the_same_bits_wherever_it_is_packed) {
 }
 
 BOOST_AUTO_TEST_CASE(padding_inside_documents_is_no_part_of_them) {
-  const HyenaOperator op(small());
-  const PackedDocuments documents({{0, 5}}, 9);
-  const Tensor mask = mask_of({{1, 1, 1, 0, 0, 1, 1, 1, 0}});
-  const Tensor u = randn({1, 9, 4}), y = op(u, {.mask = mask, .documents = &documents});
+  const Subject op(small());
+  const PackedDocuments documents({{0, 5}}, 9, tests::tested_device());
+  const Tensor mask = on_device(mask_of({{1, 1, 1, 0, 0, 1, 1, 1, 0}}));
+  const Tensor u = normal({1, 9, 4}), y = op(u, {.mask = mask, .documents = &documents});
   check_near(part(y, 0, 0, 3), op(part(u, 0, 0, 3)), 2e-6, "the first document");
   check_near(part(y, 0, 5, 8), op(part(u, 0, 5, 8)), 2e-6, "the second document");
   const Tensor other = with_values(with_values(u, 0, 3, 5, std::nan("")), 0, 8, 9, std::nan(""));
@@ -154,9 +168,10 @@ BOOST_AUTO_TEST_CASE(padding_inside_documents_is_no_part_of_them) {
 }
 
 BOOST_AUTO_TEST_CASE(rows_may_be_longer_than_the_filters_when_their_documents_are_not) {
-  const HyenaOperator op(small(16));
-  const Tensor u = randn({1, 40, 4});
-  const PackedDocuments fitting({{0, 16, 30}}, 40), too_long({{0, 17}}, 40);
+  const Subject op(small(16));
+  const Tensor u = normal({1, 40, 4});
+  const PackedDocuments fitting({{0, 16, 30}}, 40, tests::tested_device());
+  const PackedDocuments too_long({{0, 17}}, 40, tests::tested_device());
   check_near(part(op(u, {.documents = &fitting}), 0, 16, 30), op(part(u, 0, 16, 30)), 2e-6, "y");
   check_throws<ValueError>([&] { op(u, {.documents = &too_long}); }, "HyenaFilter: 23 time steps exceed l_max 16");
 }
@@ -172,9 +187,9 @@ BOOST_AUTO_TEST_CASE(bidirectional_outputs_see_both_sides) {
     HyenaConfig c = small();
     c.bidirectional = true;
     c.short_filter = taps;
-    const HyenaOperator op(c);
+    const Subject op(c);
     for (const int64_t t : {0, 5, 11}) {
-      Tensor u = randn({1, 12, 4}).set_requires_grad(true);
+      Tensor u = normal({1, 12, 4}).set_requires_grad(true);
       backward(sum(part(op(u), 0, t, t + 1)));
       BOOST_TEST(amin(amax(abs(u.grad()), {0, 2})).item<double>() > 0);
     }
