@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the language model means as a whole; its values against PyTorch are in reference_nn_test.
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <thread>
@@ -65,6 +66,26 @@ BOOST_AUTO_TEST_CASE(logits_do_not_see_future_tokens) {
   const Tensor a = model(tokens), b = model(other);
   check_near(narrow(b, 1, 0, start), narrow(a, 1, 0, start), 1e-5, "logits of the past");
   BOOST_TEST(tests::to_array(narrow(b, 1, start, 1)).values != tests::to_array(narrow(a, 1, start, 1)).values);
+}
+
+BOOST_AUTO_TEST_CASE(packed_documents_and_padding_stay_apart) {
+  const HyenaMoeLM model(tiny());
+  const PackedDocuments documents({{0, 11}, {0, 25}}, 30);
+  const Tensor tokens = some_tokens(2, 30), other = clone(tokens);
+  fill(narrow(narrow(other, 0, 0, 1), 1, 0, 11), 19);  // the first document of row 0
+  fill(narrow(narrow(other, 0, 1, 1), 1, 25, 5), 19);  // the second one of row 1
+  const Tensor a = model(tokens, {.documents = &documents}), b = model(other, {.documents = &documents});
+  check_same_bits(contiguous(narrow(select(b, 0, 0), 0, 11, 19)), contiguous(narrow(select(a, 0, 0), 0, 11, 19)));
+  check_same_bits(contiguous(narrow(select(b, 0, 1), 0, 0, 25)), contiguous(narrow(select(a, 0, 1), 0, 0, 25)));
+  BOOST_TEST(tests::to_array(select(b, 0, 0)).values != tests::to_array(select(a, 0, 0)).values);
+
+  std::vector<uint8_t> inside(60, 1);
+  std::fill(inside.begin() + 25, inside.begin() + 30, uint8_t{0});
+  const Tensor mask = copy_to(Tensor::from(inside, {2, 30}), cpu_device, DType::boolean), targets = clone(tokens);
+  fill(narrow(narrow(targets, 0, 0, 1), 1, 25, 5), -100);
+  const Tensor padded = clone(tokens);
+  fill(narrow(narrow(padded, 0, 0, 1), 1, 25, 5), 19);
+  check_same_bits(model.loss(padded, targets, {.mask = mask}).loss, model.loss(tokens, targets, {.mask = mask}).loss);
 }
 
 // Token 19 stands only where no counted target may look: its row of the embedding gets round-off, others real

@@ -56,9 +56,9 @@ HyenaMoeBlock::HyenaMoeBlock(const HyenaMoeLMConfig& c)
       norm2_(add<LayerNorm>("norm2", c.width)),
       moe_(add<SparseMoETopK>("moe", moe_config(c))) {}
 
-MoeOutput HyenaMoeBlock::operator()(const Tensor& x, HyenaState* state) const {
+MoeOutput HyenaMoeBlock::operator()(const Tensor& x, const HyenaSequence& sequence, HyenaState* state) const {
   const Tensor u = norm1_(x);
-  const Tensor mixed = x + (state ? mixer_.advance(u, *state) : mixer_(u));  // (B, T, D)
+  const Tensor mixed = x + (state ? mixer_.advance(u, *state) : mixer_(u, sequence));  // (B, T, D)
   MoeOutput out = moe_(norm2_(mixed));
   out.y = mixed + out.y;
   return out;
@@ -76,18 +76,21 @@ HyenaMoeLM::HyenaMoeLM(const HyenaMoeLMConfig& c)
   if (c.initial_weights == InitialWeights::gpt2) init::gpt2(*this, c.layers);
 }
 
-Tensor HyenaMoeLM::features(const Tensor& tokens, std::vector<MoeOutput>* layers, DecodeState* state) const {
+Tensor HyenaMoeLM::features(const Tensor& tokens, const HyenaSequence& sequence, std::vector<MoeOutput>* layers,
+                            DecodeState* state) const {
   check<ShapeError>(tokens.rank() == 2, "HyenaMoeLM: needs tokens (B, T), got ", tokens);
   Tensor x = dropout_(embedding_(tokens));  // (B, T, D)
   for (size_t i = 0; i < layers_.size(); ++i) {
-    MoeOutput out = layers_[i](x, state ? &(*state)[i] : nullptr);
+    MoeOutput out = layers_[i](x, sequence, state ? &(*state)[i] : nullptr);
     x = out.y;
     if (layers != nullptr) layers->push_back(std::move(out));
   }
   return norm_(x);
 }
 
-Tensor HyenaMoeLM::operator()(const Tensor& tokens) const { return linear(features(tokens), head_); }
+Tensor HyenaMoeLM::operator()(const Tensor& tokens, const HyenaSequence& sequence) const {
+  return linear(features(tokens, sequence), head_);
+}
 
 Tensor HyenaMoeLM::last_logits(const Tensor& tokens) const {
   check<ShapeError>(tokens.rank() == 2 && tokens.size(1) >= 1,
@@ -105,15 +108,15 @@ DecodeState HyenaMoeLM::start(int64_t batch, int64_t longest) const {
 
 Tensor HyenaMoeLM::advance(const Tensor& tokens, DecodeState& state) const {
   const NoGrad no_grad;
-  return last(features(tokens, nullptr, &state));
+  return last(features(tokens, {}, nullptr, &state));
 }
 
-LossOutput HyenaMoeLM::loss(const Tensor& tokens, const Tensor& targets) const {
+LossOutput HyenaMoeLM::loss(const Tensor& tokens, const Tensor& targets, const HyenaSequence& sequence) const {
   check<ShapeError>(targets.shape() == tokens.shape(),
                     "HyenaMoeLM: tokens and targets must have one shape (B, T): tokens ", tokens, ", targets ",
                     targets);
   std::vector<MoeOutput> layers;
-  const Tensor x = features(tokens, &layers);
+  const Tensor x = features(tokens, sequence, &layers);
   LossOutput out;
   out.loss = linear_cross_entropy(reshape(x, {-1, config_.width}), head_, reshape(targets, {-1}));
   out.aux = zeros({}, out.loss.dtype(), out.loss.device());

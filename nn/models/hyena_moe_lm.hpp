@@ -52,7 +52,7 @@ class HyenaMoeBlock : public Module {
  public:
   explicit HyenaMoeBlock(const HyenaMoeLMConfig& c);
   // y is the block's output, (B, T, D). With a state, x continues the sequences that it remembers.
-  MoeOutput operator()(const Tensor& x, HyenaState* state = nullptr) const;
+  MoeOutput operator()(const Tensor& x, const HyenaSequence& sequence = {}, HyenaState* state = nullptr) const;
   HyenaState start(int64_t batch, int64_t longest) const { return mixer_.start(batch, longest); }
 
  private:
@@ -66,12 +66,12 @@ class HyenaMoeBlock : public Module {
 class HyenaMoeLM : public CausalLM {
  public:
   explicit HyenaMoeLM(const HyenaMoeLMConfig& c);
-  // tokens (B, T) i64 -> logits (B, T, V).
-  Tensor operator()(const Tensor& tokens) const;
+  // tokens (B, T) i64 -> logits (B, T, V). `sequence` says what is padding and where documents begin.
+  Tensor operator()(const Tensor& tokens, const HyenaSequence& sequence = {}) const;
   // The logits after the last token only, (B, V).
   Tensor last_logits(const Tensor& tokens) const;
   // tokens, targets (B, T) i64; logits are never stored whole.
-  LossOutput loss(const Tensor& tokens, const Tensor& targets) const;
+  LossOutput loss(const Tensor& tokens, const Tensor& targets, const HyenaSequence& sequence = {}) const;
   int64_t vocab() const override { return config_.vocab; }
   int64_t longest() const override { return std::max(config_.l_max, config_.filter.extend_to); }
   DecodeState start(int64_t batch, int64_t longest) const override;
@@ -81,7 +81,8 @@ class HyenaMoeLM : public CausalLM {
 
  private:
   // The normalised features (B, T, D) and each layer's output; with a state, of tokens that continue it.
-  Tensor features(const Tensor& tokens, std::vector<MoeOutput>* layers = nullptr, DecodeState* state = nullptr) const;
+  Tensor features(const Tensor& tokens, const HyenaSequence& sequence = {}, std::vector<MoeOutput>* layers = nullptr,
+                  DecodeState* state = nullptr) const;
   // The logits of the last of the features' times, (B, V).
   Tensor last(const Tensor& features) const;
 
