@@ -5,6 +5,7 @@
 #include <bit>
 
 #include "backends/cuda/cufft.hpp"
+#include "backends/cuda/long_conv_ways.hpp"
 #include "backends/cuda/pack.cuh"
 #include "backends/cuda/row_grid.cuh"
 #include "core/scratch.hpp"
@@ -316,22 +317,16 @@ void transform_rows(const Slice& slice, int64_t rows_per_channel, FftDirection d
   transform(slice.rows.with_count(slice.channels * rows_per_channel), direction, data);
 }
 
-void check_algorithm(const char* op, ConvAlgorithm algorithm) {
-  check<ValueError>(algorithm == ConvAlgorithm::fft, op, ": algorithm ", name_of(algorithm),
-                    " has no kernel on a GPU; fft has");
-}
+}  // namespace
 
-void long_conv(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after, View y,
-               View ungated, ConvAlgorithm algorithm) {
-  check_algorithm("long_conv", algorithm);
-  if (u.numel() == 0) return;
-  visit_float(u.dtype(), [&]<class S>() {
+void convolve_with_cufft(const ConvCall& c) {
+  visit_float(c.u.dtype(), [&]<class S>() {
     using T = compute_t<S>;
-    const int64_t batch = u.size(0), time = u.size(2);
-    const Input<S> signal{reads<S>(u), reads<S>(gate_before)};
-    const Input<T> filter = filter_input<T>(h, skip, time);
-    const Output<S> plain{writes<S>(ungated)}, gated{writes<S>(y), reads<S>(gate_after)};
-    for_slices<T>(u, h.size(1), batch + 1, [&](const Slice& slice, T* x) {
+    const int64_t batch = c.u.size(0), time = c.u.size(2);
+    const Input<S> signal{reads<S>(c.u), reads<S>(c.gate_before)};
+    const Input<T> filter = filter_input<T>(c.h, c.skip, time);
+    const Output<S> plain{writes<S>(c.ungated)}, gated{writes<S>(c.y), reads<S>(c.gate_after)};
+    for_slices<T>(c.u, c.h.size(1), batch + 1, [&](const Slice& slice, T* x) {
       T* const spectrum = slice.after(x, batch);
       load(slice, batch, signal, x);
       load(slice, 1, filter, spectrum);
@@ -345,22 +340,19 @@ void long_conv(ConstView u, ConstView h, ConstView skip, ConstView gate_before, 
 
 // With r = dy * gate_after and v = u * gate_before: the gradient of v is r correlated with the filter, that of the
 // filter v correlated with r. In scratch: v when the filter's is wanted, r, the filter.
-void long_conv_grad(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after,
-                    ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after,
-                    ConvAlgorithm algorithm) {
-  check_algorithm("long_conv_grad", algorithm);
-  if (u.numel() == 0) return set_zero(dh);
-  visit_float(u.dtype(), [&]<class S>() {
+void convolve_with_cufft_grad(const ConvGradCall& c) {
+  visit_float(c.u.dtype(), [&]<class S>() {
     using T = compute_t<S>;
-    const int64_t batch = u.size(0), time = u.size(2);
-    const bool to_signal = du.defined() || dgate_before.defined(), to_filter = dh.defined();
-    const int64_t of_v = to_filter ? batch : 0, taps = std::max(h.size(1), to_filter ? dh.size(1) : 1);
-    const Input<S> gradient{reads<S>(dy), reads<S>(gate_after), reads<S>(ungated), writes<S>(dgate_after)};
-    const Input<S> signal{reads<S>(u), reads<S>(gate_before)};
-    const Input<T> filter = filter_input<T>(h, skip, time);
-    const Output<S> before{writes<S>(dgate_before), reads<S>(u)}, signal_out{writes<S>(du), reads<S>(gate_before)};
-    const Output<T> filter_out{to_filter ? filter_of(dh.data<T>(), dh, dh.size(1)) : Signal<T>()};
-    for_slices<T>(u, taps, of_v + batch + 1, [&](const Slice& slice, T* v) {
+    const int64_t batch = c.u.size(0), time = c.u.size(2);
+    const bool to_signal = c.du.defined() || c.dgate_before.defined(), to_filter = c.dh.defined();
+    const int64_t of_v = to_filter ? batch : 0, taps = std::max(c.h.size(1), to_filter ? c.dh.size(1) : 1);
+    const Input<S> gradient{reads<S>(c.dy), reads<S>(c.gate_after), reads<S>(c.ungated), writes<S>(c.dgate_after)};
+    const Input<S> signal{reads<S>(c.u), reads<S>(c.gate_before)};
+    const Input<T> filter = filter_input<T>(c.h, c.skip, time);
+    const Output<S> before{writes<S>(c.dgate_before), reads<S>(c.u)},
+        signal_out{writes<S>(c.du), reads<S>(c.gate_before)};
+    const Output<T> filter_out{to_filter ? filter_of(c.dh.data<T>(), c.dh, c.dh.size(1)) : Signal<T>()};
+    for_slices<T>(c.u, taps, of_v + batch + 1, [&](const Slice& slice, T* v) {
       T *const r = slice.after(v, of_v), *const spectrum = slice.after(r, batch);
       load(slice, batch, gradient, r);
       if (!to_signal && !to_filter) return;
@@ -373,6 +365,27 @@ void long_conv_grad(ConstView u, ConstView h, ConstView skip, ConstView gate_bef
       if (to_filter) store(slice, 1, time, filter_out, {}, spectrum);
     });
   });
+}
+
+namespace {
+
+void long_conv(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after, View y,
+               View ungated, ConvAlgorithm algorithm) {
+  if (u.numel() == 0) return;
+  const ConvCall call{u, h, skip, gate_before, gate_after, y, ungated};
+  if (algorithm == ConvAlgorithm::dyadic) return convolve_dyadic(call);
+  if (algorithm == ConvAlgorithm::direct) return convolve_direct(call);
+  convolve_with_cufft(call);
+}
+
+void long_conv_grad(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after,
+                    ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after,
+                    ConvAlgorithm algorithm) {
+  if (u.numel() == 0) return set_zero(dh);
+  const ConvGradCall call{u, h, skip, gate_before, gate_after, ungated, dy, du, dh, dgate_before, dgate_after};
+  if (algorithm == ConvAlgorithm::dyadic) return convolve_dyadic_grad(call);
+  if (algorithm == ConvAlgorithm::direct) return convolve_direct_grad(call);
+  convolve_with_cufft_grad(call);
 }
 
 const Registered registered_long_conv(DeviceType::cuda, kernels::long_conv, long_conv);
