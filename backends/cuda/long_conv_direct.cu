@@ -64,22 +64,24 @@ template <class T>
 __global__ void __launch_bounds__(grad_threads)
     direct_taps_kernel(const T* r, const T* v, T* dh, int64_t batch, int64_t channels, int64_t time, int64_t taps) {
   __shared__ T shared[grad_threads / 32];
-  const int64_t d = blockIdx.y, k0 = static_cast<int64_t>(blockIdx.x) * tap_group;
-  T sums[tap_group] = {};
-  for (int64_t b = 0; b < batch; ++b) {
-    const T *const gradient = r + (b * channels + d) * time, *const signal = v + (b * channels + d) * time;
-    for (int64_t t = k0 + threadIdx.x; t < time; t += grad_threads) {
-      const T factor = gradient[t];
+  const int64_t k0 = static_cast<int64_t>(blockIdx.x) * tap_group;
+  for (int64_t d = blockIdx.y; d < channels; d += gridDim.y) {
+    T sums[tap_group] = {};
+    for (int64_t b = 0; b < batch; ++b) {
+      const T *const gradient = r + (b * channels + d) * time, *const signal = v + (b * channels + d) * time;
+      for (int64_t t = k0 + threadIdx.x; t < time; t += grad_threads) {
+        const T factor = gradient[t];
 #pragma unroll
-      for (int i = 0; i < tap_group; ++i) {
-        if (t >= k0 + i) sums[i] = fma(factor, signal[t - k0 - i], sums[i]);
+        for (int i = 0; i < tap_group; ++i) {
+          if (t >= k0 + i) sums[i] = fma(factor, signal[t - k0 - i], sums[i]);
+        }
       }
     }
-  }
 #pragma unroll
-  for (int i = 0; i < tap_group; ++i) {
-    const T sum = block_reduce(sums[i], Plus(), shared);
-    if (threadIdx.x == 0 && k0 + i < taps) dh[d * taps + k0 + i] = sum;
+    for (int i = 0; i < tap_group; ++i) {
+      const T sum = block_reduce(sums[i], Plus(), shared);
+      if (threadIdx.x == 0 && k0 + i < taps) dh[d * taps + k0 + i] = sum;
+    }
   }
 }
 
@@ -114,7 +116,7 @@ void convolve_direct_grad(const ConvGradCall& c) {
     if (c.dh.defined()) {
       read_rows<S>(all, c.u, c.gate_before, {}, {}, v);
       const int64_t taps = c.dh.size(1);
-      const dim3 grid(blocks_for(taps, tap_group), static_cast<unsigned>(all.channels));
+      const dim3 grid(blocks_for(taps, tap_group), static_cast<unsigned>(std::min(all.channels, most_rows_of_grid)));
       launch(direct_taps_kernel<T>, all.device, grid, grad_threads, 0, static_cast<const T*>(r),
              static_cast<const T*>(v), c.dh.data<T>(), all.batch, all.channels, all.length, taps);
     }
