@@ -29,7 +29,9 @@ Case writing(const std::string& name, int64_t length, Device device) {
           .prepare =
               [length, device] {
                 const train::GenerateOptions options{.tokens = length, .sampling = {.temperature = 0}};
-                return [model = writer(length + 1, device), options] { train::generate(*model, "a", options); };
+                return [model = writer(length + 1, device), options] {
+                  train::generate(*model, "a", train::byte_vocabulary(), options);
+                };
               },
           .tokens = static_cast<double>(length),
           .device = device};

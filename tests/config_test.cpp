@@ -56,6 +56,16 @@ BOOST_AUTO_TEST_CASE(the_configurations_in_the_tree_are_valid) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_genome_has_few_tokens_and_sequences_may_grow) {
+  const RunConfig config = read_config(std::string(MAHIA_SOURCE_DIR) + "/train/configs/dna.toml");
+  BOOST_TEST(config.model.vocab == dna_vocabulary().size);
+  BOOST_TEST(config.model.l_max == 8192);
+  BOOST_TEST_REQUIRE(config.warmup_stages.size() == 3u);
+  for (const SequenceStage& stage : config.warmup_stages) {
+    BOOST_TEST(stage.sequence_length * stage.batch_size == config.sequence_length * config.batch_size);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(faults_name_place_key_and_what_is_allowed) {
   const auto refused = [](const std::string& toml, const std::string& text) {
     check_throws<ValueError>([&] { parse_config(toml, "my.toml"); }, text);
@@ -74,6 +84,11 @@ BOOST_AUTO_TEST_CASE(faults_name_place_key_and_what_is_allowed) {
   refused("[model]\nfilter_extend_to = 511\n", "model.filter_extend_to is 511, less than the 512 of");
   refused("[train]\nsteps = 5\n[train.lr]\nwarmup = 5\n", "train.lr: cosine ends at step 5");
   refused("[train\n", "my.toml:1: ");
+  refused("[model]\nvocab = 255\n", "model.vocab is 255, data.format `text` has 256 tokens");
+  refused("[data]\nboth_strands = true\n", "data.both_strands is for data.format `fasta`");
+  refused("[train.sequence_warmup]\nstage_steps = [5]\n", "must be as many as each other: 1, 0, 0");
+  refused("[train.sequence_warmup]\nstage_steps = [5]\nlengths = [1024]\nbatch_sizes = [1]\n",
+          "train.sequence_warmup: length 1024 exceeds train.sequence_length 512");
   check_throws<IoError>([] { read_config("/missing/file.toml"); }, "/missing/file.toml: cannot open");
   check_throws<ValueError>([] { read_config("", {"train.steps"}); }, "--set train.steps: expected KEY=VALUE");
   check_throws<ValueError>([] { read_config("", {"train.widht=3"}); }, "unknown key `train.widht`");

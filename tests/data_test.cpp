@@ -105,7 +105,7 @@ BOOST_AUTO_TEST_CASE(bad_files_are_named) {
   tests::check_throws<IoError>([] { ByteText("/"); }, "no regular file");
   const auto text = std::make_shared<const ByteText>(short_file.path);
   tests::check_throws<ValueError>([&] { TextBatches(text, 1, 64, 0); },
-                                  "18 training bytes are too few for sequence_length 64");
+                                  "18 training tokens are too few for sequence_length 64");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -59,7 +59,8 @@ BOOST_AUTO_TEST_CASE(four_thousand_tokens_take_a_twentieth_of_a_forward_each) {
   constexpr int64_t length = 4096, samples = 16;
   nn::models::HyenaMoeLM model({.width = 64, .layers = 2, .l_max = length + 1, .experts = 4, .hidden = 128});
   model.eval();
-  const double written = seconds_of([&] { generate(model, "a", {.tokens = length, .sampling = {.temperature = 0}}); });
+  const double written =
+      seconds_of([&] { generate(model, "a", byte_vocabulary(), {.tokens = length, .sampling = {.temperature = 0}}); });
   const Tensor tokens = randint(0, 256, {1, length});
   const NoGrad no_grad;
   double read_again = 0;  // at lengths in the middles of sixteenths

@@ -207,7 +207,8 @@ BOOST_AUTO_TEST_CASE(what_cannot_be_generated_is_named) {
   check_throws<ValueError>([&] { generate(model, prompt, {.tokens = -1}); }, "tokens is -1, must not be negative");
   check_throws<ValueError>([&] { generate(model, prompt, {.longest = 151}); }, "longest is 151");
   check_throws<ValueError>([&] { generate(model, prompt, {.below = 20}); }, "below is 20");
-  check_throws<ValueError>([&] { generate(model, "text", {}); }, "vocabulary of 19 is smaller than 256 bytes");
+  check_throws<ValueError>([&] { generate(model, "text", byte_vocabulary(), {}); },
+                           "the model has 19 tokens, a byte is one of 256");
   check_throws<ValueError>([&] { Generator(model, 0, 5); }, "Generator: batch is 0");
   check_throws<ValueError>([&] { Generator(model, 1, 151); }, "longest is 151, must be from 1 to the model's 150");
   Generator generator(model, 2, 8);

@@ -167,6 +167,26 @@ BOOST_FIXTURE_TEST_CASE(a_run_can_be_trained_measured_continued_and_drawn, Works
   BOOST_TEST(listed.find(" tensors, ") != std::string::npos);
 }
 
+BOOST_FIXTURE_TEST_CASE(a_genome_is_learnt_and_continued_base_by_base, Workshop) {
+  std::string genome = ">small\n";
+  for (int i = 0; i < 100; ++i) genome += "ACGTTGCAACGTNCCATGA\n";
+  train::write_file(path("genome"), genome);
+  Words words = training("dna");
+  for (const std::string& setting :
+       Words{"data.text=" + path("genome"), "data.format=fasta", "data.both_strands=true", "model.vocab=8",
+             "train.sequence_warmup.stage_steps=[2,2]", "train.sequence_warmup.lengths=[8,16]",
+             "train.sequence_warmup.batch_sizes=[4,2]"}) {
+    words.insert(words.end(), {"--set", setting});
+  }
+  finds(words, {}, 0, "bits per base", "");
+  finds({"eval", "--checkpoint", path("dna")}, {}, 0, "held-out bases", "");
+  const std::string written = output({"generate", "--checkpoint", path("dna"), "--prompt", "acgt", "--tokens", "50"});
+  BOOST_TEST(written.substr(0, 4) == "acgt");
+  BOOST_TEST(written.substr(4, 50).find_first_not_of("ACGTN") == std::string::npos);
+  BOOST_TEST(written.size() == 55u);
+  finds({"generate", "--checkpoint", path("dna"), "--prompt", "ACX"}, {}, 2, "", "`X` at place 2 is no base");
+}
+
 BOOST_FIXTURE_TEST_CASE(sigterm_finishes_the_step_saves_and_exits_with_143, Workshop) {
   Program training_run(folder.path(), training("long", {"--set", "train.steps=1000000"}));
   const std::string metrics = path("long") + "/metrics.jsonl";

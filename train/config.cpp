@@ -73,7 +73,7 @@ void add_filter(Fields& f, nn::HyenaFilterConfig& c) {
 
 void add_model(Fields& f, RunConfig& c) {
   nn::models::HyenaMoeLMConfig& m = c.model;
-  f.integer("model.vocab", m.vocab, 256, 1 << 24);
+  f.integer("model.vocab", m.vocab, 1, 1 << 24);
   f.integer("model.width", m.width, 1, 1 << 16);
   f.integer("model.layers", m.layers, 0, 1 << 12);
   f.integer("model.order", m.order, 2, 16);
@@ -95,12 +95,38 @@ void add_model(Fields& f, RunConfig& c) {
   f.flag("model.tie_head", m.tie_head);
 }
 
+void check_data(const RunConfig& c) {
+  const int64_t needed = vocabulary_of(c).size;
+  check<ValueError>(c.model.vocab >= needed, "model.vocab is ", c.model.vocab, ", data.format `", c.format, "` has ",
+                    needed, " tokens");
+  check<ValueError>(!c.both_strands || c.format == "fasta", "data.both_strands is for data.format `fasta`");
+}
+
+std::vector<SequenceStage> stages_of(const RunConfig& c) {
+  const size_t count = c.stage_steps.size();
+  check<ValueError>(c.stage_lengths.size() == count && c.stage_batch_sizes.size() == count,
+                    "train.sequence_warmup: stage_steps, lengths and batch_sizes must be as many as each other: ",
+                    std::ssize(c.stage_steps), ", ", std::ssize(c.stage_lengths), ", ",
+                    std::ssize(c.stage_batch_sizes));
+  std::vector<SequenceStage> stages;
+  for (size_t i = 0; i < count; ++i) {
+    const SequenceStage stage{static_cast<int64_t>(c.stage_steps[i]), static_cast<int64_t>(c.stage_lengths[i]),
+                              static_cast<int64_t>(c.stage_batch_sizes[i])};
+    check<ValueError>(stage.sequence_length <= c.sequence_length, "train.sequence_warmup: length ",
+                      stage.sequence_length, " exceeds train.sequence_length ", c.sequence_length);
+    stages.push_back(stage);
+  }
+  return stages;
+}
+
 }  // namespace
 
 Fields fields_of(RunConfig& c) {
   Fields f;
   add_model(f, c);
   f.text("data.text", c.text);
+  f.choice("data.format", c.format, {"text", "fasta"});
+  f.flag("data.both_strands", c.both_strands);
   f.number("data.held_out", c.held_out, 0, 0.9);
   f.integer("train.steps", c.steps, 1, many);
   f.integer("train.batch_size", c.batch_size, 1, 1 << 20);
@@ -116,6 +142,9 @@ Fields fields_of(RunConfig& c) {
   f.integer("train.keep_checkpoints", c.keep_checkpoints, 1, 1 << 20);
   f.integer("train.seed", c.seed, 0, (int64_t{1} << 53) - 1);
   f.choice("train.precision", c.precision, {"f32", "bf16"});
+  f.numbers("train.sequence_warmup.stage_steps", c.stage_steps, 1, static_cast<double>(many));
+  f.numbers("train.sequence_warmup.lengths", c.stage_lengths, 1, 1 << 30);
+  f.numbers("train.sequence_warmup.batch_sizes", c.stage_batch_sizes, 1, 1 << 20);
   add_schedule(f, "train.lr", c.lr_schedule, c.lr, c.lr_milestones);
   add_schedule(f, "train.aux", c.aux_schedule, c.aux, c.aux_milestones);
   f.choice("optimizer.name", c.optimizer, {"adamw", "sgd"});
@@ -131,6 +160,10 @@ Fields fields_of(RunConfig& c) {
   return f;
 }
 
+const Vocabulary& vocabulary_of(const RunConfig& c) {
+  return c.format == "fasta" ? dna_vocabulary() : byte_vocabulary();
+}
+
 void finish(RunConfig& c) {
   const auto schedule = [&](Schedule& s, const std::string& kind, const std::vector<double>& milestones,
                             const char* name) {
@@ -141,6 +174,8 @@ void finish(RunConfig& c) {
   };
   schedule(c.lr, c.lr_schedule, c.lr_milestones, "train.lr");
   schedule(c.aux, c.aux_schedule, c.aux_milestones, "train.aux");
+  check_data(c);
+  c.warmup_stages = stages_of(c);
   c.model.l_max = c.sequence_length;
   c.model.expert = c.expert == "swiglu" ? nn::ExpertKind::swiglu : nn::ExpertKind::gelu;
   c.model.router = c.router == "post_softmax" ? nn::RouterKind::post_softmax : nn::RouterKind::pre_softmax;

@@ -109,18 +109,16 @@ std::vector<Tokens> generate(const nn::models::CausalLM& model, const std::vecto
   return added;
 }
 
-std::string generate(const nn::models::CausalLM& model, const std::string& prompt, const GenerateOptions& options,
-                     const std::function<void(char)>& on_byte) {
-  check<ValueError>(model.vocab() >= 256, "generate: the model's vocabulary of ", model.vocab(),
-                    " is smaller than 256 bytes");
-  GenerateOptions bytes = options;
-  bytes.below = 256;
-  Tokens tokens;
-  for (const char c : prompt) tokens.push_back(static_cast<unsigned char>(c));
+std::string generate(const nn::models::CausalLM& model, const std::string& prompt, const Vocabulary& vocabulary,
+                     const GenerateOptions& options, const std::function<void(char)>& on_character) {
+  check<ValueError>(model.vocab() >= vocabulary.size, "generate: the model has ", model.vocab(), " tokens, a ",
+                    vocabulary.unit, " is one of ", vocabulary.size);
+  GenerateOptions of_characters = options;
+  of_characters.below = std::ssize(vocabulary.characters);
   std::string text;
-  generate(model, std::vector<Tokens>{tokens}, bytes, [&](size_t, int64_t token) {
-    text.push_back(static_cast<char>(token));
-    if (on_byte) on_byte(text.back());
+  generate(model, std::vector<Tokens>{vocabulary.encode(prompt)}, of_characters, [&](size_t, int64_t token) {
+    text.push_back(vocabulary.characters[static_cast<size_t>(token)]);
+    if (on_character) on_character(text.back());
   });
   return text;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "../nn/models/causal_lm.hpp"
+#include "data/vocabulary.hpp"
 #include "sampling.hpp"
 
 namespace mahia::train {
@@ -29,8 +30,9 @@ std::vector<std::vector<int64_t>> generate(const nn::models::CausalLM& model,
                                            const GenerateOptions& options,
                                            const std::function<void(size_t row, int64_t token)>& on_token = {});
 
-// The same for one text of bytes, and a model with a vocabulary of at least those 256.
-std::string generate(const nn::models::CausalLM& model, const std::string& prompt, const GenerateOptions& options,
-                     const std::function<void(char)>& on_byte = {});
+// The same for one text in the characters of a vocabulary; no other tokens are drawn. Throws ValueError also for a
+// prompt with other characters and a model with fewer tokens than the vocabulary.
+std::string generate(const nn::models::CausalLM& model, const std::string& prompt, const Vocabulary& vocabulary,
+                     const GenerateOptions& options, const std::function<void(char)>& on_character = {});
 
 }  // namespace mahia::train

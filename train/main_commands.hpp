@@ -6,6 +6,7 @@
 
 #include "nn/models/hyena_moe_lm.hpp"
 #include "train/config.hpp"
+#include "train/data/text.hpp"
 
 namespace CLI {
 class App;
@@ -39,6 +40,11 @@ struct Environment {
   bool quiet = false;  // MAHIA_LOG=error or warning: no progress
 };
 Environment read_environment();
+
+// The text at `path`, as the configuration says that texts are stored.
+std::shared_ptr<const TokenText> open_text(const RunConfig& config, const std::string& path);
+// The batches of a run, those of its sequence warm-up first.
+std::shared_ptr<const BatchSource> training_batches(const RunConfig& config, std::shared_ptr<const TokenText> text);
 
 // A trained model and the configuration it was trained with.
 struct TrainedModel {

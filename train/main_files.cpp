@@ -36,7 +36,11 @@ int plot(const std::string& folder, bool json) {
   const Metrics metrics = read_metrics(folder + "/metrics.jsonl");
   const bool has_config = std::filesystem::exists(folder + "/config.toml");
   const RunConfig config = has_config ? read_config(folder + "/config.toml") : RunConfig{};
-  LossChart loss{.title = config.plot_title, .train = {}, .held_out = {}, .references = references_of(config)};
+  LossChart loss{.title = config.plot_title,
+                 .unit = "bits per " + vocabulary_of(config).unit,
+                 .train = {},
+                 .held_out = {},
+                 .references = references_of(config)};
   LoadChart load{.title = config.plot_title + ": expert load", .steps = {}, .share = {}};
   for (const StepRecord& r : metrics.steps) {
     const auto step = static_cast<double>(r.step);

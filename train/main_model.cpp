@@ -4,7 +4,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/parallel.hpp"
-#include "train/data/text.hpp"
 #include "train/generate.hpp"
 #include "train/main_commands.hpp"
 #include "train/precision.hpp"
@@ -49,17 +48,19 @@ int evaluate(const EvalOptions& o) {
   read_environment();
   if (o.threads > 0) set_num_threads(o.threads);
   TrainedModel t = load_trained(o.checkpoint);
-  const ByteText text(o.text.empty() ? t.config.text : o.text, t.config.held_out);
+  const auto text = open_text(t.config, o.text.empty() ? t.config.text : o.text);
+  const std::string& unit = vocabulary_of(t.config).unit;
   TrainerOptions options;
-  options.held_out = held_out_batches(text, t.config.batch_size, t.config.sequence_length, o.batches);
+  options.held_out = held_out_batches(*text, t.config.batch_size, t.config.sequence_length, o.batches);
   AdamW unused(*t.model);
   const HeldOutRecord r = Trainer(*t.model, unused, nullptr, options).evaluate();
-  const auto step = static_cast<long long>(t.step), bytes = static_cast<long long>(r.targets);
+  const auto step = static_cast<long long>(t.step), targets = static_cast<long long>(r.targets);
   if (o.json) {
     std::printf("{\"step\": %lld, \"bits_per_byte\": %.6f, \"loss\": %.6f, \"targets\": %lld}\n", step, r.bits_per_byte,
-                r.loss, bytes);
+                r.loss, targets);
   } else {
-    std::printf("step %lld: %.4f bits per byte over %lld held-out bytes\n", step, r.bits_per_byte, bytes);
+    std::printf("step %lld: %.4f bits per %s over %lld held-out %ss\n", step, r.bits_per_byte, unit.c_str(), targets,
+                unit.c_str());
   }
   return 0;
 }
@@ -73,23 +74,34 @@ struct GenerateCommand {
   bool json = false;
 };
 
-int generate_text(GenerateCommand& o) {
-  check<UsageError>(!o.prompt.empty(), "--prompt is empty: the model needs a byte to go on from");
+// What is wrong with values of the command line.
+template <class Fn>
+void as_usage(Fn&& fn) {
   try {
-    validate(o.options.sampling);
+    fn();
   } catch (const ValueError& error) {
     throw UsageError(error.what());
   }
-  for (const char c : o.stop) o.options.stop.push_back(static_cast<unsigned char>(c));
+}
+
+int generate_text(GenerateCommand& o) {
+  check<UsageError>(!o.prompt.empty(), "--prompt is empty: the model needs something to go on from");
+  as_usage([&] { validate(o.options.sampling); });
   if (o.threads > 0) set_num_threads(o.threads);
   const TrainedModel t = load_trained(o.checkpoint);
+  const Vocabulary& vocabulary = vocabulary_of(t.config);
+  as_usage([&] {
+    vocabulary.encode(o.prompt);
+    o.options.stop = vocabulary.encode(o.stop);
+  });
   if (o.json) {
-    const nlohmann::ordered_json json = {{"prompt", o.prompt}, {"text", generate(*t.model, o.prompt, o.options)}};
+    const nlohmann::ordered_json json = {{"prompt", o.prompt},
+                                         {"text", generate(*t.model, o.prompt, vocabulary, o.options)}};
     std::printf("%s\n", json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
     return 0;
   }
   std::fputs(o.prompt.c_str(), stdout);
-  generate(*t.model, o.prompt, o.options, [](char c) {
+  generate(*t.model, o.prompt, vocabulary, o.options, [](char c) {
     std::fputc(c, stdout);
     std::fflush(stdout);
   });
@@ -115,25 +127,23 @@ void add_eval(CLI::App& app, int& status) {
 void add_generate(CLI::App& app, int& status) {
   const auto o = std::make_shared<GenerateCommand>();
   CLI::App* command = app.add_subcommand("generate",
-                                         "Let a trained model continue a text, byte by byte.\n\n"
+                                         "Let a trained model continue a text, byte by byte, or base by base.\n\n"
                                          "  mahia generate --checkpoint runs/demo --prompt 'And God said'\n"
                                          "  mahia generate --checkpoint runs/demo --prompt 'And' --temperature 0");
   command->add_option("--checkpoint", o->checkpoint, "a checkpoint, or a run's folder: its latest one")->required();
   command->add_option("--prompt", o->prompt, "the text to continue")->required();
-  command->add_option("--tokens", o->options.tokens, "bytes to add")
+  command->add_option("--tokens", o->options.tokens, "bytes or bases to add")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{0}, most));
   SamplingOptions& sampling = o->options.sampling;
-  command->add_option("--temperature", sampling.temperature, "0: always the most likely byte")->capture_default_str();
-  command->add_option("--top-k", sampling.top_k, "draw from the k most likely bytes; 0: from all")
-      ->capture_default_str();
-  command->add_option("--top-p", sampling.top_p, "draw from the likeliest bytes that together have this probability")
+  command->add_option("--temperature", sampling.temperature, "0: always the most likely")->capture_default_str();
+  command->add_option("--top-k", sampling.top_k, "draw from the k most likely; 0: from all")->capture_default_str();
+  command->add_option("--top-p", sampling.top_p, "draw from the likeliest that together have this probability")
       ->capture_default_str();
   command
-      ->add_option("--repetition-penalty", sampling.repetition_penalty,
-                   "above 1: bytes that stand there already get rarer")
+      ->add_option("--repetition-penalty", sampling.repetition_penalty, "above 1: what stands there already gets rarer")
       ->capture_default_str();
-  command->add_option("--stop", o->stop, "end before any of these bytes");
+  command->add_option("--stop", o->stop, "end before any of these characters");
   const CLI::Option* seed = command->add_option("--seed", o->options.seed, "same seed, same text")
                                 ->capture_default_str()
                                 ->check(CLI::Range(int64_t{0}, most));

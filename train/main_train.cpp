@@ -35,7 +35,7 @@ std::unique_ptr<Optimizer> build_optimizer(const RunConfig& c, const nn::Module&
       model, AdamWOptions{.beta1 = c.beta1, .beta2 = c.beta2, .eps = c.eps, .weight_decay = c.weight_decay}, rules);
 }
 
-TrainerOptions trainer_options(const RunConfig& c, const Options& o, const ByteText& text) {
+TrainerOptions trainer_options(const RunConfig& c, const Options& o, const TokenText& text) {
   TrainerOptions t;
   t.steps = c.steps;
   t.max_minutes = c.max_minutes;
@@ -97,7 +97,7 @@ void write_config(const RunConfig& c, const Options& o) {
   write_file(o.out + "/config.toml", to_toml(c));
 }
 
-void print_result(const TrainingResult& r, const std::string& out, bool json) {
+void print_result(const TrainingResult& r, const std::string& out, const std::string& unit, bool json) {
   const char* stopped = r.reason == StopReason::interrupted   ? "interrupted"
                         : r.reason == StopReason::out_of_time ? "out of time"
                                                               : "finished";
@@ -113,8 +113,8 @@ void print_result(const TrainingResult& r, const std::string& out, bool json) {
   } else if (held_out.empty()) {
     std::printf("%s at step %lld; nothing was held out; run in %s\n", stopped, step, out.c_str());
   } else {
-    std::printf("%s at step %lld, held out %.4f bits per byte (%.4f at the start); run in %s\n", stopped, step, bits,
-                start, out.c_str());
+    std::printf("%s at step %lld, held out %.4f bits per %s (%.4f at the start); run in %s\n", stopped, step, bits,
+                unit.c_str(), start, out.c_str());
   }
 }
 
@@ -129,16 +129,16 @@ int run(const Options& o) {
   const Device device = parse_device(o.device.empty() ? environment.device : o.device);
   runtime(device.type);  // throws when this build has no such device
   manual_seed(static_cast<uint64_t>(c.seed));
-  const auto text = std::make_shared<const ByteText>(c.text, c.held_out);
+  const auto text = open_text(c, c.text);
   const auto model = build_model(c);
   model->to(device);
   const auto optimizer = build_optimizer(c, *model);
-  const auto data = std::make_shared<TextBatches>(text, c.batch_size, c.sequence_length, static_cast<uint64_t>(c.seed));
+  const auto data = training_batches(c, text);
   TrainerOptions options = trainer_options(c, o, *text);
   write_config(c, o);
   std::optional<ProgressLine> line;
   if (!environment.quiet) {
-    line.emplace();
+    line.emplace(vocabulary_of(c).unit);
     options.on_step = [&](const Progress& p) { line->show(p); };
     std::fprintf(stderr, "%lld parameters, %d threads, %s\n", static_cast<long long>(model->num_parameters()),
                  num_threads(), message(device).c_str());
@@ -146,7 +146,7 @@ int run(const Options& o) {
   const CheckFinite checking(environment.check_nan);
   const TrainingResult result = Trainer(*model, *optimizer, data, options).run();
   line.reset();
-  print_result(result, o.out, o.json);
+  print_result(result, o.out, vocabulary_of(c).unit, o.json);
   return result.reason == StopReason::interrupted ? 128 + result.signal : 0;
 }
 

@@ -21,7 +21,7 @@ std::string duration(double seconds) {
 
 }  // namespace
 
-ProgressLine::ProgressLine() : terminal_(isatty(STDERR_FILENO) == 1) {}
+ProgressLine::ProgressLine(std::string unit) : unit_(std::move(unit)), terminal_(isatty(STDERR_FILENO) == 1) {}
 
 ProgressLine::~ProgressLine() {
   if (open_) std::fputc('\n', stderr);
@@ -44,8 +44,8 @@ void ProgressLine::show(const Progress& p) {
   }
   if (p.record != nullptr) tokens_per_second_ = p.record->tokens_per_second;
   if (p.held_out != nullptr) {
-    print(fmt::format("step {:>6}/{}  held out {:.4f} bits per byte", p.held_out->step, p.steps,
-                      p.held_out->bits_per_byte),
+    print(fmt::format("step {:>6}/{}  held out {:.4f} bits per {}", p.held_out->step, p.steps,
+                      p.held_out->bits_per_byte, unit_),
           true);
   }
   const bool last = p.step == p.steps;

@@ -9,13 +9,14 @@ namespace mahia::train {
 // ten seconds. Evaluations always get a line of their own.
 class ProgressLine {
  public:
-  ProgressLine();
-  ~ProgressLine();  // ends the line
+  explicit ProgressLine(std::string unit = "byte");  // what a token is
+  ~ProgressLine();                                   // ends the line
   void show(const Progress& p);
 
  private:
   void print(const std::string& text, bool keep);
 
+  std::string unit_;
   bool terminal_;
   bool open_ = false;
   double last_shown_ = -1e9;

@@ -64,6 +64,19 @@ std::vector<int64_t> draw_indices(uint64_t seed, int64_t index, int64_t count, i
   return drawn;
 }
 
+StagedBatches::StagedBatches(std::vector<Stage> stages) : stages_(std::move(stages)) {
+  check<ValueError>(!stages_.empty(), "StagedBatches: there is no stage");
+}
+
+Batch StagedBatches::at(int64_t index) const {
+  int64_t begin = 0;
+  for (const Stage& stage : stages_) {
+    begin += stage.batches;
+    if (index < begin) return stage.source->at(index);
+  }
+  return stages_.back().source->at(index);
+}
+
 Prefetcher::Prefetcher(std::shared_ptr<const BatchSource> source, int64_t first, Device device, size_t depth)
     : source_(std::move(source)), device_(device), depth_(depth), cursor_(first), thread_([this, first] {
         run(first);

@@ -30,6 +30,22 @@ class BatchSource {
   virtual Batch at(int64_t index) const = 0;  // called from the prefetch thread
 };
 
+// Several sources one after the other, as a warm-up of the sequence length wants them (Nguyen et al. 2023, HyenaDNA,
+// section 3.2): the first `batches` numbers belong to the first stage, and so on; what is beyond all stages to the
+// last.
+class StagedBatches : public BatchSource {
+ public:
+  struct Stage {
+    int64_t batches;
+    std::shared_ptr<const BatchSource> source;
+  };
+  explicit StagedBatches(std::vector<Stage> stages);  // at least one
+  Batch at(int64_t index) const override;
+
+ private:
+  std::vector<Stage> stages_;
+};
+
 // Makes batches ahead of time on a thread of its own, at most `depth` of them.
 class Prefetcher {
  public:

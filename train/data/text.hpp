@@ -5,46 +5,65 @@
 #include <string>
 
 #include "batch.hpp"
+#include "mapped_file.hpp"
 
 namespace mahia::train {
 
-// A file as bytes, memory-mapped: the operating system reads the parts that are used.
-class ByteText {
+// A long sequence of tokens, a byte each, whose end is held out.
+class TokenText {
  public:
-  // The last `held_out` of the bytes (rounded down) are never trained on. Throws IoError, naming the file, when it is
-  // missing or empty, ValueError for a share outside [0, 1).
-  explicit ByteText(const std::string& path, double held_out = 0.1);
-  ~ByteText();
-  ByteText(const ByteText&) = delete;
-  ByteText& operator=(const ByteText&) = delete;
-
-  std::span<const uint8_t> training() const { return {data_, split_}; }
-  std::span<const uint8_t> held_out() const { return {data_ + split_, bytes_ - split_}; }
+  std::span<const uint8_t> training() const { return tokens_.first(split_); }
+  std::span<const uint8_t> held_out() const { return tokens_.subspan(split_); }
   const std::string& path() const { return path_; }
+
+ protected:
+  // Throws ValueError for a share outside [0, 1).
+  TokenText(const std::string& path, double held_out);
+  ~TokenText() = default;
+  TokenText(const TokenText&) = delete;
+  TokenText& operator=(const TokenText&) = delete;
+  // The tokens, which live as long as this. The last `held_out` of them (rounded down) are never trained on.
+  void set_tokens(std::span<const uint8_t> tokens);
 
  private:
   std::string path_;
-  const uint8_t* data_ = nullptr;
-  size_t bytes_ = 0;
+  double share_;
+  std::span<const uint8_t> tokens_;
   size_t split_ = 0;
 };
 
-// Training batches: B windows of T + 1 bytes at uniformly drawn places; targets are the tokens one byte later.
+// A file, memory-mapped: the bytes are the tokens.
+class ByteText : public TokenText {
+ public:
+  // Throws IoError, naming the file, when it is missing or empty, ValueError for a share outside [0, 1).
+  explicit ByteText(const std::string& path, double held_out = 0.1);
+
+ private:
+  MappedFile file_;
+};
+
+// A batch (B, T) that is still to be filled, and its row from T + 1 neighbouring tokens.
+Batch empty_batch(int64_t rows, int64_t time);
+void fill_row(const Batch& batch, int64_t row, std::span<const uint8_t> window);
+// Throws ValueError, naming the source of batches, unless the training part has room for a window of T + 1 tokens.
+void check_windows(const char* source, const TokenText& text, int64_t batch_size, int64_t sequence_length);
+
+// Training batches: B windows of T + 1 tokens at uniformly drawn places; targets are the tokens one place later.
 class TextBatches : public BatchSource {
  public:
   // Throws ValueError when the training part is shorter than one window.
-  TextBatches(std::shared_ptr<const ByteText> text, int64_t batch_size, int64_t sequence_length, uint64_t seed);
+  TextBatches(std::shared_ptr<const TokenText> text, int64_t batch_size, int64_t sequence_length, uint64_t seed);
   Batch at(int64_t index) const override;
 
  private:
-  std::shared_ptr<const ByteText> text_;
+  std::shared_ptr<const TokenText> text_;
   int64_t batch_size_, sequence_length_;
   uint64_t seed_;
 };
 
 // The held-out part cut in neighbouring windows of T targets, B windows a batch; what is left over makes a last,
-// shorter batch, so that every byte but the first is predicted exactly once. `max_batches` < 0: all of it.
-std::vector<Batch> held_out_batches(const ByteText& text, int64_t batch_size, int64_t sequence_length,
+// shorter batch, so that every token but the first is predicted exactly once. `max_batches` < 0: all of it.
+std::vector<Batch> held_out_batches(const TokenText& text, int64_t batch_size, int64_t sequence_length,
                                     int64_t max_batches = -1);
 
 }  // namespace mahia::train
