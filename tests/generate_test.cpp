@@ -4,6 +4,7 @@
 
 #include "core/factory.hpp"
 #include "nn/models/generator.hpp"
+#include "nn/models/hyena_lm.hpp"
 #include "nn/models/hyena_moe_lm.hpp"
 #include "ops/shape.hpp"
 #include "tests/support/fixture.hpp"
@@ -58,7 +59,7 @@ Tensor some_rows(int64_t rows, int64_t count) {
 Tensor column(const Tensor& tokens, int64_t t) { return contiguous(select(tokens, 1, t)); }
 
 // The logits (B, V) after the first T0, T0 + 1, ... T tokens as a generator gives them.
-std::vector<Tensor> decoded(const HyenaMoeLM& model, const Tensor& tokens, int64_t prefilled) {
+std::vector<Tensor> decoded(const nn::models::CausalLM& model, const Tensor& tokens, int64_t prefilled) {
   Generator generator(model, tokens.size(0), tokens.size(1));
   std::vector<Tensor> logits;
   if (prefilled > 0) logits.push_back(generator.prefill(narrow(tokens, 1, 0, prefilled)));
@@ -78,6 +79,48 @@ BOOST_AUTO_TEST_CASE(token_by_token_gives_the_logits_of_the_whole_sequence) {
         for (size_t i = 0; i < logits.size(); ++i) {
           const int64_t t = std::max<int64_t>(prefilled, 1) - 1 + static_cast<int64_t>(i);
           check_near(logits[i], column(whole, t), 1e-5, message("logits after token ", t));
+        }
+      }
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_model_without_experts_writes_too) {
+  nn::models::HyenaLM model({.vocab = 19, .width = 8, .l_max = 80});
+  model.eval();
+  const Tensor tokens = some_rows(2, 80), whole = model(tokens);
+  const std::vector<Tensor> logits = decoded(model, tokens, 5);
+  for (size_t i = 0; i < logits.size(); ++i) {
+    const int64_t t = 4 + static_cast<int64_t>(i);
+    check_near(logits[i], column(whole, t), 1e-5, message("logits after token ", t));
+  }
+  nn::models::HyenaLM of_real_inputs({.real_inputs = 3});
+  of_real_inputs.eval();
+  check_throws<ValueError>([&] { Generator(of_real_inputs, 1, 8); }, "a model of real inputs generates no tokens");
+}
+
+BOOST_AUTO_TEST_CASE(with_dyadic_convolutions_every_bit_is_that_of_the_whole_sequence) {
+  for (const int64_t order : {2, 3}) {
+    for (const bool with_options : {false, true}) {
+      HyenaMoeLMConfig c = small(order);
+      c.algorithm = ConvAlgorithm::dyadic;
+      if (with_options) {
+        c.num_heads = 2;
+        c.inner_factor = 2;
+        c.short_filter = order == 2 ? 0 : 5;
+        c.outer_mixing = true;
+        c.activation = nn::HyenaActivation::gelu;
+      }
+      Writer model(c);
+      for (const bool in_bf16 : {false, true}) {
+        if (in_bf16) to_bf16(model);
+        const Tensor tokens = some_rows(3, 150), whole = model(tokens);
+        for (const int64_t prefilled : {0, 1, 64, 100}) {
+          const std::vector<Tensor> logits = decoded(model, tokens, prefilled);
+          for (size_t i = 0; i < logits.size(); ++i) {
+            const int64_t t = std::max<int64_t>(prefilled, 1) - 1 + static_cast<int64_t>(i);
+            check_same_bits(logits[i], column(whole, t));
+          }
         }
       }
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nn/models/hyena_lm.hpp"
 
+#include "autograd/grad_mode.hpp"
 #include "nn/init.hpp"
 #include "ops/binary.hpp"
 #include "ops/cross_entropy.hpp"
@@ -38,8 +39,9 @@ HyenaBlock::HyenaBlock(const HyenaLMConfig& c)
   mlp_ = &add<Mlp>("mlp", c.width);
 }
 
-Tensor HyenaBlock::operator()(const Tensor& x) const {
-  const Tensor mixed = x + mixer_(norm1_(x));  // (B, T, D)
+Tensor HyenaBlock::operator()(const Tensor& x, HyenaState* state) const {
+  const Tensor u = norm1_(x);
+  const Tensor mixed = x + (state != nullptr ? mixer_.advance(u, *state) : mixer_(u));  // (B, T, D)
   return mlp_ == nullptr ? mixed : mixed + (*mlp_)((*norm2_)(mixed));
 }
 
@@ -56,12 +58,12 @@ HyenaLM::HyenaLM(const HyenaLMConfig& c)
   init::gpt2(*this, c.layers);
 }
 
-Tensor HyenaLM::features(const Tensor& inputs) const {
+Tensor HyenaLM::features(const Tensor& inputs, DecodeState* state) const {
   const bool is_real = projection_ != nullptr;
   check<ShapeError>(inputs.rank() == (is_real ? 3 : 2), "HyenaLM: needs ",
                     is_real ? "real inputs (B, T, real_inputs)" : "tokens (B, T)", ", got ", inputs);
   Tensor x = dropout_(is_real ? (*projection_)(inputs) : (*embedding_)(inputs));  // (B, T, D)
-  for (size_t i = 0; i < layers_.size(); ++i) x = layers_[i](x);
+  for (size_t i = 0; i < layers_.size(); ++i) x = layers_[i](x, state != nullptr ? &(*state)[i] : nullptr);
   return norm_(x);
 }
 
@@ -75,6 +77,19 @@ Tensor HyenaLM::loss(const Tensor& tokens, const Tensor& targets) const {
   check<ShapeError>(targets.shape() == tokens.shape(),
                     "HyenaLM: tokens and targets must have one shape (B, T): tokens ", tokens, ", targets ", targets);
   return linear_cross_entropy(reshape(features(tokens), {-1, config_.width}), head_, reshape(targets, {-1}));
+}
+
+DecodeState HyenaLM::start(int64_t batch, int64_t longest) const {
+  check<ValueError>(projection_ == nullptr, "HyenaLM: a model of real inputs generates no tokens");
+  DecodeState state;
+  for (size_t i = 0; i < layers_.size(); ++i) state.push_back(layers_[i].start(batch, longest));
+  return state;
+}
+
+Tensor HyenaLM::advance(const Tensor& tokens, DecodeState& state) const {
+  const NoGrad no_grad;
+  const Tensor x = features(tokens, &state);
+  return linear(contiguous(select(x, 1, x.size(1) - 1)), head_);
 }
 
 std::string HyenaLM::summary() const {

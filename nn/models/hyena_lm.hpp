@@ -2,8 +2,8 @@
 #pragma once
 
 #include "../embedding.hpp"
-#include "../hyena.hpp"
 #include "../norm.hpp"
+#include "causal_lm.hpp"
 
 namespace mahia::nn::models {
 
@@ -35,7 +35,9 @@ class Mlp : public Module {
 class HyenaBlock : public Module {
  public:
   explicit HyenaBlock(const HyenaLMConfig& c);
-  Tensor operator()(const Tensor& x) const;  // (B, T, D) -> (B, T, D)
+  // (B, T, D) -> (B, T, D). With a state, x continues the sequences that it remembers.
+  Tensor operator()(const Tensor& x, HyenaState* state = nullptr) const;
+  HyenaState start(int64_t batch, int64_t longest) const { return mixer_.start(batch, longest); }
 
  private:
   LayerNorm& norm1_;
@@ -46,7 +48,7 @@ class HyenaBlock : public Module {
 
 // The causal language model on which Hyena was published (Poli et al. 2023, appendix A): embedding without positions,
 // blocks, norm, and a head that shares the embedding's weight. Initial weights as init::gpt2 draws them.
-class HyenaLM : public Module {
+class HyenaLM : public CausalLM {
  public:
   explicit HyenaLM(const HyenaLMConfig& c);
   // tokens (B, T) i64, or real inputs (B, T, real_inputs) -> logits or outputs (B, T, V).
@@ -55,11 +57,16 @@ class HyenaLM : public Module {
   Tensor at_rows(const Tensor& inputs, const Tensor& rows) const;
   // Cross entropy in nats, [], over the targets (B, T) i64 that are not -100; logits are never stored whole.
   Tensor loss(const Tensor& tokens, const Tensor& targets) const;
+  int64_t vocab() const override { return config_.vocab; }
+  int64_t longest() const override { return config_.l_max; }
+  DecodeState start(int64_t batch, int64_t longest) const override;  // throws ValueError for a model of real inputs
+  Tensor advance(const Tensor& tokens, DecodeState& state) const override;
   const HyenaLMConfig& config() const { return config_; }
   std::string summary() const override;
 
  private:
-  Tensor features(const Tensor& inputs) const;  // normalised, (B, T, D)
+  // Normalised, (B, T, D); with a state, of inputs that continue it.
+  Tensor features(const Tensor& inputs, DecodeState* state = nullptr) const;
 
   HyenaLMConfig config_;
   Embedding* embedding_ = nullptr;
