@@ -256,7 +256,7 @@ BOOST_AUTO_TEST_CASE(keeps_the_error_that_is_promised_up_to_65536) {
 }
 
 BOOST_AUTO_TEST_CASE(keeps_the_error_that_is_promised_up_to_a_million) {
-  for (const int64_t n : {65537, 200003, 524288, 1048575, 1048576}) {
+  for (const int64_t n : {65537, 300007, 1048576}) {
     const ConvRow whole(n, n, DType::f32, sum_by_transforms), short_filter(n, 4096, DType::f32, sum_by_transforms);
     for (const ConvAlgorithm algorithm : conv_algorithms) {
       const ConvRow& row = algorithm == ConvAlgorithm::direct ? short_filter : whole;
