@@ -63,6 +63,8 @@ class HyenaOperator : public Module {
   Tensor gate_of(const Tensor& x) const;
   Tensor skip(int64_t o) const;
   int64_t block_length(int64_t time) const;
+  std::vector<LongConvState> convolutions(int64_t batch, int64_t longest) const;
+  Tensor advance_in_block(const Tensor& u, bool begins_block, HyenaState& state) const;
   int64_t reach() const;
 
   HyenaConfig config_;
