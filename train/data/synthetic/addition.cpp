@@ -24,7 +24,7 @@ class Addition : public Task {
       carry = sum / 10;
     }
     words[2 * n] = carry;
-    Example e = next_token_example(words);
+    Example e = next_token_example(std::move(words));
     std::fill_n(e.targets.begin(), 2 * n - 1, ignored);
     return e;
   }

@@ -22,6 +22,7 @@ class AssociativeRecall : public Task {
 
   Example draw(Draws& draws) const override {
     std::vector<int64_t> value(static_cast<size_t>(keys_)), words, seen;
+    words.reserve(static_cast<size_t>(sizes().length) + 1);
     for (int64_t& v : value) v = first_value() + draws.below(values_);
     for (int64_t i = 0; i < pairs_; ++i) append_pair(words, value, draws.below(keys_));
     for (int64_t k = 0; k < keys_; ++k) {
@@ -29,7 +30,7 @@ class AssociativeRecall : public Task {
     }
     words.push_back(sizes().vocab - 1);  // "=>"
     append_pair(words, value, seen[static_cast<size_t>(draws.below(static_cast<int64_t>(seen.size())))]);
-    return next_token_example(words);
+    return next_token_example(std::move(words));
   }
 
   std::vector<Baseline> baselines(const std::vector<Example>& examples) const override {

@@ -15,12 +15,13 @@ class InductionHead : public Task {
   Example draw(Draws& draws) const override {
     const int64_t length = sizes().length - 1, copy_prefix = sizes().vocab - 1;
     std::vector<int64_t> words;
+    words.reserve(static_cast<size_t>(length) + 2);
     for (int64_t i = 0; i < length; ++i) words.push_back(1 + draws.below(sizes().vocab - 2));
     words.push_back(copy_prefix);
     const auto place = static_cast<size_t>(draws.below(length - 1));
     words[place] = copy_prefix;
     words.push_back(words[place + 1]);
-    return next_token_example(words);
+    return next_token_example(std::move(words));
   }
 
   std::vector<Baseline> baselines(const std::vector<Example>& examples) const override {

@@ -55,8 +55,10 @@ std::map<int64_t, double> values_of(const Example& e, size_t t, int64_t first, i
 
 }  // namespace
 
-Example next_token_example(const std::vector<int64_t>& words) {
-  return {{words.begin(), words.end() - 1}, {words.begin() + 1, words.end()}};
+Example next_token_example(std::vector<int64_t> words) {
+  std::vector<int64_t> targets(words.begin() + 1, words.end());
+  words.pop_back();
+  return {std::move(words), std::move(targets)};
 }
 
 std::vector<Baseline> Task::baselines(const std::vector<Example>& examples) const {

@@ -18,7 +18,7 @@ struct Example {
   std::vector<int64_t> tokens, targets;
 };
 // Each word predicts the next one: n words make n - 1 tokens.
-Example next_token_example(const std::vector<int64_t>& words);
+Example next_token_example(std::vector<int64_t> words);
 
 // A score to compare with: what somebody reaches who has not learned the task.
 struct Baseline {
