@@ -193,7 +193,7 @@ BOOST_FIXTURE_TEST_CASE(the_program_reproduces, Folders) {
                                         "20",          "--width",  "8", "--batch",          "16", "--epochs",
                                         "2",           "--seeds",  "2", "--seed",           "5",  "--out",
                                         folder / "run"};
-  finds(run, 0, "exact match, last");
+  finds(run, 0, "whole examples right, last evaluation");
   finds(run, 1, "a run is here already");
   std::vector<std::string> again = run;
   again.insert(again.end(), {"--resume", "--json"});

@@ -32,12 +32,6 @@ Spread spread_of(const std::vector<double>& values) {
   return s;
 }
 
-// What is said of each run and, as mean and spread, of all.
-struct Measure {
-  const char* name;
-  double (*of)(const SeedRun& run, bool less);
-};
-
 double best_of(const SeedRun& run, bool less) {
   const auto worse = [&](const Evaluation& a, const Evaluation& b) {
     return less ? a.score.score > b.score.score : a.score.score < b.score.score;
@@ -45,13 +39,28 @@ double best_of(const SeedRun& run, bool less) {
   return std::ranges::max_element(run.evaluations, worse)->score.score;
 }
 
-constexpr Measure measures[] = {
-    {"best", best_of},
-    {"mean_of_last_five", [](const SeedRun& run, bool) { return run.mean_of_last(5); }},
-    {"last", [](const SeedRun& run, bool) { return run.last(); }},
-    {"last_exact", [](const SeedRun& run, bool) { return run.evaluations.back().score.exact; }},
-    {"last_training_loss", [](const SeedRun& run, bool) { return run.evaluations.back().training_loss; }},
+// What is said of each run and, as mean and spread, of all: how it is called in JSON and in the table.
+struct Measure {
+  const char *name, *words;
+  bool is_score;
+  double (*of)(const SeedRun& run, bool less_is_better);
 };
+
+constexpr Measure measures[] = {
+    {"best", "best evaluation", true, best_of},
+    {"mean_of_last_five", "mean of the last five evaluations", true,
+     [](const SeedRun& run, bool) { return run.mean_of_last(5); }},
+    {"last", "last evaluation", true, [](const SeedRun& run, bool) { return run.last(); }},
+    {"last_exact", "whole examples right, last evaluation", true,
+     [](const SeedRun& run, bool) { return run.evaluations.back().score.exact; }},
+    {"last_training_loss", "training loss before it", false,
+     [](const SeedRun& run, bool) { return run.evaluations.back().training_loss; }},
+};
+
+// Whole examples are said to be right only where an example asks for several tokens.
+bool applies(const Measure& m, const std::string& task) {
+  return m.name != std::string_view("last_exact") || task == "arithmetic" || task == "mqar";
+}
 
 Spread spread_over_runs(const Reproduction& r, const Measure& measure) {
   std::vector<double> values;
@@ -59,7 +68,7 @@ Spread spread_over_runs(const Reproduction& r, const Measure& measure) {
   return spread_of(values);
 }
 
-// Sizes differ from what is published in no way that matters at six digits, and fewer read better.
+// To six digits; no more are meant.
 double rounded(double x) { return std::stod(fmt::format("{:.6g}", x)); }
 
 Json json_of(const Spread& s) {
@@ -131,7 +140,7 @@ std::string to_json(const Reproduction& r) {
   const std::optional<double> published = published_accuracy(r.recipe);
   json["published"] = published ? Json(*published) : Json();
   for (const Measure& m : measures) {
-    if (!r.runs.empty()) json["summary"][m.name] = json_of(spread_over_runs(r, m));
+    if (!r.runs.empty() && applies(m, r.recipe.task)) json["summary"][m.name] = json_of(spread_over_runs(r, m));
   }
   json["runs"] = Json::array();
   for (const SeedRun& run : r.runs) {
@@ -141,33 +150,27 @@ std::string to_json(const Reproduction& r) {
 }
 
 std::string to_table(const Reproduction& r) {
-  const bool less = less_is_better(r.recipe);
   std::string text = fmt::format("{}: {}; {} parameters; {} of {} epochs; {}\n", r.recipe.task, sizes_of(r.recipe),
                                  r.parameters, r.recipe.epochs, std::max(r.recipe.epochs, r.recipe.schedule_epochs),
                                  r.runs.size() == 1 ? "one seed" : fmt::format("{} seeds", r.runs.size()));
   const auto line = [&](const std::string& name, const std::string& value, const std::string& spread = "") {
-    text += fmt::format("  {:<42} {:>9}{}\n", name, value, spread);
+    text += fmt::format("  {:<40} {:>9}{}\n", name, value, spread);
   };
+  text += fmt::format("{}:\n", score_name(r.recipe));
   for (const Measure& m : measures) {
-    const bool is_exact = m.name == std::string_view("last_exact");
-    const bool is_loss = m.name == std::string_view("last_training_loss");
-    if (r.runs.empty() || (is_exact && (less || r.recipe.task != "arithmetic"))) continue;
+    if (r.runs.empty() || !applies(m, r.recipe.task)) continue;
     const Spread s = spread_over_runs(r, m);
-    const auto write = [&](double x) { return is_loss ? fmt::format("{:.4f}", x) : shown(r.recipe, x); };
-    const std::string what = is_exact  ? "exact match, last"
-                             : is_loss ? "training loss, last"
-                                       : std::string(score_name(r.recipe)) + ", " + m.name;
-    line(what, write(s.mean),
-         r.runs.size() == 1 ? ""
-                            : fmt::format("   +- {} ({} .. {})", write(s.deviation), write(s.least), write(s.most)));
+    const auto write = [&](double x) { return m.is_score ? shown(r.recipe, x) : fmt::format("{:.4f}", x); };
+    const std::string range = fmt::format("   +- {} ({} .. {})", write(s.deviation), write(s.least), write(s.most));
+    line(m.words, write(s.mean), r.runs.size() > 1 ? range : "");
   }
   for (const synthetic::Baseline& b : r.baselines) line(b.name, shown(r.recipe, b.score));
   const std::optional<double> published = published_accuracy(r.recipe);
   line("published", published ? shown(r.recipe, *published) : "-");
   for (const SeedRun& run : r.runs) {
-    if (!run.finished)
-      text += fmt::format("  seed {} is not finished: epoch {:.1f}\n", run.seed,
-                          r.recipe.epoch(run.evaluations.back().step));
+    if (run.finished) continue;
+    text +=
+        fmt::format("seed {} is not finished: epoch {:.1f}\n", run.seed, r.recipe.epoch(run.evaluations.back().step));
   }
   return text;
 }
