@@ -23,7 +23,7 @@ const Tiers all_tiers[] = {
      {.vocab = 20, .length = 64, .evaluate_every = 8},
      {.vocab = 30, .length = 2048}},
     {"induction-head",
-     {.vocab = 20, .length = 30, .epochs = 80},
+     {.vocab = 20, .length = 30, .epochs = 120},
      {.vocab = 20, .length = 64, .evaluate_every = 8},
      {.vocab = 20, .length = 2048}},
     {"mqar",

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// The tasks of tier 1 are learned: one fixed seed each, for part of the tier's epochs, in the slow label; three seeds
+// in the accept label. The bars are set from the runs in docs/reproduce.md.
+#include <algorithm>
+#include <boost/test/unit_test.hpp>
+
+#include "tests/support/temporary_folder.hpp"
+#include "train/reproduce_report.hpp"
+
+namespace mahia::train {
+namespace {
+
+struct Bars {
+  double best, mean_of_last_five;  // of each seed's accuracies
+  double exact = 0;                // of the last evaluation
+  double training_loss = 0;  // stays above: most tokens cannot be predicted, so less means that the future is seen
+};
+
+void learns(const Recipe& recipe, int64_t seeds, const Bars& bars) {
+  const tests::TemporaryFolder folder;
+  const Reproduction result = reproduce(recipe, {.out = folder / "run", .seeds = seeds});
+  BOOST_TEST_MESSAGE(to_table(result));
+  BOOST_TEST(result.runs.size() == static_cast<size_t>(seeds));
+  for (const SeedRun& run : result.runs) {
+    BOOST_TEST_CONTEXT(recipe.task << ", seed " << run.seed) {
+      double best = 0;
+      for (const Evaluation& e : run.evaluations) {
+        best = std::max(best, e.score.score);
+        BOOST_TEST(e.training_loss > bars.training_loss);
+      }
+      BOOST_TEST(run.finished);
+      BOOST_TEST(best >= bars.best);
+      BOOST_TEST(run.mean_of_last(5) >= bars.mean_of_last_five);
+      BOOST_TEST(run.evaluations.back().score.exact >= bars.exact);
+    }
+  }
+}
+
+constexpr Bars recall{.best = 0.98, .mean_of_last_five = 0.965, .training_loss = 0.7};
+constexpr Bars induction{.best = 0.9, .mean_of_last_five = 0.85, .training_loss = 2.5};
+constexpr Bars induction_begun{.best = 0.3, .mean_of_last_five = 0.15, .training_loss = 2.5};  // guesses reach 0.15
+constexpr Bars sums{.best = 0.98, .mean_of_last_five = 0.97, .exact = 0.95};
+constexpr Bars sums_early{.best = 0.97, .mean_of_last_five = 0.94, .exact = 0.9};
+constexpr Bars majorities{.best = 0.8, .mean_of_last_five = 0.65};
+constexpr Bars majorities_early{.best = 0.7, .mean_of_last_five = 0.5};
+
+Recipe recipe_until(const std::string& task, int64_t epochs) {
+  Recipe recipe = recipe_of(task, 1);
+  recipe.epochs = epochs;
+  return recipe;
+}
+
+BOOST_AUTO_TEST_SUITE(slow_associative_recall)
+BOOST_AUTO_TEST_CASE(one_seed_learns_it) { learns(recipe_until("associative-recall", 60), 1, recall); }
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(slow_induction_head)
+BOOST_AUTO_TEST_CASE(one_seed_begins_to_learn_it) { learns(recipe_until("induction-head", 72), 1, induction_begun); }
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(slow_addition)
+BOOST_AUTO_TEST_CASE(one_seed_learns_it) { learns(recipe_until("arithmetic", 8), 1, sums_early); }
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(slow_majority)
+BOOST_AUTO_TEST_CASE(one_seed_learns_it) { learns(recipe_until("majority", 12), 1, majorities_early); }
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(accept_synthetic_recall)
+BOOST_AUTO_TEST_CASE(three_seeds_learn_it) { learns(recipe_of("associative-recall", 1), 3, recall); }
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(accept_synthetic_induction)
+BOOST_AUTO_TEST_CASE(three_seeds_learn_it) { learns(recipe_of("induction-head", 1), 3, induction); }
+BOOST_AUTO_TEST_SUITE_END()
+
+BOOST_AUTO_TEST_SUITE(accept_synthetic_others)
+BOOST_AUTO_TEST_CASE(three_seeds_learn_sums) { learns(recipe_of("arithmetic", 1), 3, sums); }
+BOOST_AUTO_TEST_CASE(three_seeds_learn_majorities) { learns(recipe_of("majority", 1), 3, majorities); }
+BOOST_AUTO_TEST_SUITE_END()
+
+}  // namespace
+}  // namespace mahia::train
