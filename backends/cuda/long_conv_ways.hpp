@@ -15,6 +15,11 @@ struct ConvGradCall {
   View du, dh, dgate_before, dgate_after;
 };
 
+// Rows of f32 or bf16, as long as one block can transform.
+inline constexpr int64_t longest_in_block = 16384;
+void convolve_in_blocks(const ConvCall& call);
+void convolve_in_blocks_grad(const ConvGradCall& call);
+
 // Any row, in passes around cuFFT's transforms.
 void convolve_with_cufft(const ConvCall& call);
 void convolve_with_cufft_grad(const ConvGradCall& call);

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "ops/long_conv.hpp"
-
 #include <algorithm>
 #include <bit>
 
@@ -237,12 +235,6 @@ Input<T> filter_input(const ConstView& h, const ConstView& skip, int64_t time) {
   return input;
 }
 
-void set_zero(const View& x) {
-  if (!x.defined()) return;
-  const size_t bytes = static_cast<size_t>(x.numel()) * size_of(x.dtype());
-  check_cuda(cudaMemsetAsync(x.raw(), 0, bytes, stream_of(x.device())), "cudaMemsetAsync");
-}
-
 // An even length of `least` or more: a power of two when it is within 15 % of the smallest product of 2, 3, 5 and 7.
 int64_t transform_length(int64_t least) {
   const auto power_for = [](int64_t n) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n))); };
@@ -367,29 +359,4 @@ void convolve_with_cufft_grad(const ConvGradCall& c) {
   });
 }
 
-namespace {
-
-void long_conv(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after, View y,
-               View ungated, ConvAlgorithm algorithm) {
-  if (u.numel() == 0) return;
-  const ConvCall call{u, h, skip, gate_before, gate_after, y, ungated};
-  if (algorithm == ConvAlgorithm::dyadic) return convolve_dyadic(call);
-  if (algorithm == ConvAlgorithm::direct) return convolve_direct(call);
-  convolve_with_cufft(call);
-}
-
-void long_conv_grad(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after,
-                    ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after,
-                    ConvAlgorithm algorithm) {
-  if (u.numel() == 0) return set_zero(dh);
-  const ConvGradCall call{u, h, skip, gate_before, gate_after, ungated, dy, du, dh, dgate_before, dgate_after};
-  if (algorithm == ConvAlgorithm::dyadic) return convolve_dyadic_grad(call);
-  if (algorithm == ConvAlgorithm::direct) return convolve_direct_grad(call);
-  convolve_with_cufft_grad(call);
-}
-
-const Registered registered_long_conv(DeviceType::cuda, kernels::long_conv, long_conv);
-const Registered registered_long_conv_grad(DeviceType::cuda, kernels::long_conv_grad, long_conv_grad);
-
-}  // namespace
 }  // namespace mahia::cuda
