@@ -35,19 +35,17 @@ constexpr int reversed_bits(int number, int bits) {
   return result;
 }
 
-// A transform evaluates a polynomial of n = 2^k coefficients at the roots of z^n = r by splitting it again and again:
-// what is left of it modulo z^(2m) - s^2 is known modulo z^m - s and z^m + s. r = 1 makes the discrete Fourier
-// transform. r = -i makes a product of two polynomials modulo z^n + i: for real ones its real part is the first half of
-// their full product, its imaginary part minus the second (the right-angle convolution), so that a causal convolution
-// of real rows needs one complex transform of their own length and no padding.
-enum class FftRoot { one, minus_i };
-
-// Node q of depth d of that tree is the polynomial modulo z^(n / 2^d) - exp(-2 pi i f), f = (reversed_bits(q, d) + f0)
-// / 2^d with f0 = 0 or 1/4. It and its descendants of `level` further splits have s = exp(-2 pi i (f + turns) /
-// 2^(level + 1)), `turns` the descendant's bits reversed; those with an odd last bit are -i times their neighbour's.
-// The others, of levels 0 ... 3, are kept in this order.
+// A transform evaluates a polynomial of n = 2^k coefficients at the roots of z^n = -i by splitting it again and again:
+// what is left of it modulo z^(2m) - s^2 is known modulo z^m - s and z^m + s. This makes a product of two polynomials
+// modulo z^n + i: for real ones its real part is the first half of their full product, its imaginary part minus the
+// second (the right-angle convolution), so that a causal convolution of real rows needs one complex transform of their
+// own length and no padding.
+// Node q of depth d of that tree is the polynomial modulo z^(n / 2^d) - exp(-2 pi i f), f = (reversed_bits(q, d) + 1/4)
+// / 2^d. It and its descendants of `level` further splits have s = exp(-2 pi i (f + turns) / 2^(level + 1)), `turns`
+// the descendant's bits reversed; those with an odd last bit are -i times their neighbour's. The others, of levels 0
+// ... 3, are kept in this order.
 constexpr int fft_root_index(int level, int turns) { return level == 0 ? 0 : (1 << (level - 1)) + turns; }
-inline constexpr int fft_depths = 11, fft_roots_of_node = 8;
+inline constexpr int fft_depths = 11;
 
 // Two neighbours of them, for one access; those of all nodes of one depth side by side.
 struct alignas(16) FftRootPair {
@@ -56,6 +54,6 @@ struct alignas(16) FftRootPair {
 constexpr int fft_pair_index(int depth, int node, int pair) { return ((4 + pair) << depth) + node; }
 
 // The pairs of depths 0 ... 10, in the device's memory.
-const FftRootPair* fft_roots(Device device, FftRoot root);
+const FftRootPair* fft_roots(Device device);
 
 }  // namespace mahia::cuda

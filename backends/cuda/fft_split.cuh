@@ -43,7 +43,7 @@ __device__ __forceinline__ void join(Complex& a, Complex& b, Complex s) {
   b = conj_times(s, difference);
 }
 
-// The same at the root of the tree for r = -i, s = exp(-i pi / 4), where a and b are real: only re is read or written.
+// The same at the root of the tree, s = exp(-i pi / 4), where a and b are real: only re is read or written.
 inline constexpr float sqrt_half = unit_root(1, 8).re;
 __device__ __forceinline__ void split_real(Complex& a, Complex& b) {
   const float product = rounded_product(sqrt_half, b.re), first = a.re;
@@ -85,11 +85,10 @@ struct NodeRoots {
     return {{{x.x, x.y}, {x.z, x.w}}};
   }
 };
-template <FftRoot r>
 struct TopRoots {
   template <int level, int turns>
   __device__ __forceinline__ Complex at() const {
-    constexpr Complex root = unit_root(4 * turns + (r == FftRoot::minus_i), int64_t{8} << level);
+    constexpr Complex root = unit_root(4 * turns + 1, int64_t{8} << level);
     return root;
   }
 };

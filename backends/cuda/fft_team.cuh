@@ -38,7 +38,7 @@ struct FftShape {
 };
 
 // `whole`: complex numbers are exchanged at once, in twice the memory; else real and imaginary parts in turn.
-template <int log_n, FftRoot root, bool whole>
+template <int log_n, bool whole>
 class FftTeam {
  public:
   using Shape = FftShape<log_n>;
@@ -51,8 +51,8 @@ class FftTeam {
       : shared_(shared), tree_(tree), lane_(static_cast<int>(threadIdx.x) % threads) {}
 
   __device__ int lane() const { return lane_; }
-  // The same team as far as the compiler can see not: what it computed from the lane, addresses and roots, it computes
-  // again instead of keeping it in registers that the numbers need.
+  // The same team, but the compiler does not know: what it has computed from the lane, as addresses and roots, it
+  // computes again instead of keeping it in registers that the numbers need.
   __device__ __forceinline__ FftTeam afresh() const {
     FftTeam team = *this;
     asm volatile("" : "+r"(team.lane_));
@@ -61,12 +61,10 @@ class FftTeam {
   // Where number i of this thread belongs in a row of n: neighbouring threads have neighbours.
   __device__ int place(int i) const { return lane_ + i * threads; }
 
-  // x[i] is coefficient place(i), or its real part where the coefficients are real; afterwards x are values at roots,
-  // in an order of their own.
-  template <bool real>
+  // The real part of x[i] is coefficient place(i), a real number; afterwards x are values at roots, in an order of
+  // their own.
   __device__ __forceinline__ void forward(Numbers& x) const {
-    static_assert(!real || root == FftRoot::minus_i);
-    split_node<Shape::bits(0), 0, real>(x, TopRoots<root>());
+    split_node<Shape::bits(0), 0, true>(x, TopRoots());
     unrolled<Shape::passes - 1>([&](auto pass) {
       exchange<pass, pass + 1>(x);
       for_nodes<pass + 1>(
@@ -74,15 +72,14 @@ class FftTeam {
     });
   }
 
-  // The way back, times n. Where only the real parts are wanted, those alone.
-  template <bool real>
+  // The way back, times n, for the real parts alone.
   __device__ __forceinline__ void inverse(Numbers& x) const {
     unrolled<Shape::passes - 1>([&](auto done) {
       constexpr int pass = Shape::passes - 1 - done;
       for_nodes<pass>([&](auto first, const auto& roots) { join_node<Shape::bits(pass), first, false>(x, roots); });
       exchange<pass, pass - 1>(x);
     });
-    join_node<Shape::bits(0), 0, real>(x, TopRoots<root>());
+    join_node<Shape::bits(0), 0, true>(x, TopRoots());
   }
 
  private:

@@ -9,7 +9,7 @@ namespace mahia::cuda {
 namespace {
 
 template <int bits>
-using WideTeam = FftTeam<bits, FftRoot::minus_i, true>;
+using WideTeam = FftTeam<bits, true>;
 
 // A team transforms one filter. Bytes moved: 4 K read and 8 n written for each.
 template <int bits>
@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(FftShape<bits>::block, FftShape<bits>::blocks_
   Complex x[Shape::held];
   load_row<float>(team, filters.taps + channel * filters.taps_per_channel, nullptr, active ? filters.reach : 0, x);
   if (active && team.lane() == 0 && filters.skip != nullptr) x[0].re += filters.skip[channel];
-  team.template forward<true>(x);
+  team.forward(x);
   if (!active) return;
 #pragma unroll
   for (int i = 0; i < Shape::held; ++i) {
@@ -48,9 +48,9 @@ __global__ void __launch_bounds__(FftShape<bits>::block, FftShape<bits>::blocks_
   const auto [batch, channel, filter, time] = rows.place(team_number<Shape>());
   Complex x[Shape::held];
   load_row(team, operands.u.row(batch, channel), operands.gate_before.row(batch, channel), time, x);
-  team.template forward<true>(x);
+  team.forward(x);
   multiply_by<false, WideTeam<bits>>(spectrum_at(team.afresh(), spectra, filter, 0), x);
-  team.template inverse<true>(x);
+  team.inverse(x);
   if (operands.ungated) store_row<S>(team, x, nullptr, time, operands.ungated.row(batch, channel));
   store_row(team, x, operands.gate_after.row(batch, channel), time, operands.y.row(batch, channel));
 }
@@ -60,14 +60,14 @@ __global__ void __launch_bounds__(FftShape<bits>::block, FftShape<bits>::blocks_
 void transform_filters(Device device, int wanted_bits, const ConvFilters& filters, Complex* spectra) {
   visit_fft_bits(wanted_bits, [&]<int bits>() {
     launch_teams<filter_spectra<bits>, FftShape<bits>>(device, filters.count, WideTeam<bits>::shared_bytes, filters,
-                                                       spectra, fft_roots(device, FftRoot::minus_i));
+                                                       spectra, fft_roots(device));
   });
 }
 
 void convolve_in_blocks(const ConvCall& call) {
   const auto& [u, h, skip, gate_before, gate_after, y, ungated] = call;
   const int64_t batch = u.size(0), time = u.size(2);
-  const FftRootPair* const tree = fft_roots(u.device(), FftRoot::minus_i);
+  const FftRootPair* const tree = fft_roots(u.device());
   const auto convolve = [&]<class S, int bits>() {
     const Forward<S> operands{conv_input<S>(u), conv_input<S>(gate_before), conv_input<S>(gate_after),
                               conv_output<S>(y), conv_output<S>(ungated)};

@@ -9,7 +9,7 @@ namespace mahia::cuda {
 namespace {
 
 template <int bits>
-using NarrowTeam = FftTeam<bits, FftRoot::minus_i, false>;
+using NarrowTeam = FftTeam<bits, false>;
 
 template <class S>
 struct Backward {
@@ -66,19 +66,19 @@ __global__ void __launch_bounds__(FftShape<bits>::block, FftShape<bits>::blocks_
     const int time = batch < groups.batch ? groups.time : 0;
     if (sums != nullptr) {
       load_row(team, operands.u.row(batch, channel), operands.gate_before.row(batch, channel), time, x);
-      team.template forward<true>(x);
+      team.forward(x);
 #pragma unroll
       for (int k = 0; k < Shape::held; ++k) v[k * Shape::threads] = x[k];
     }
     load_gradient(team, operands, batch, channel, time, x);
     if (sums == nullptr && filters == nullptr) continue;
-    team.template forward<true>(x);
+    team.forward(x);
     if (sums != nullptr && time > 0) {
       add_to_sum<NarrowTeam<bits>>(v, x, i == 0, spectrum_at(team, sums, number, 0));
     }
     if (filters == nullptr) continue;
     multiply_by<true, NarrowTeam<bits>>(spectrum_at(team.afresh(), filters, filter, 0), x);
-    team.template inverse<true>(x);
+    team.inverse(x);
     if (operands.dgate_before) {
       store_row(team, x, operands.u.row(batch, channel), time, operands.dgate_before.row(batch, channel));
     }
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(FftShape<bits>::block, FftShape<bits>::blocks_
       x[i] = {x[i].re + term.re, x[i].im + term.im};
     }
   }
-  team.template inverse<true>(x);
+  team.inverse(x);
   if (!active) return;
   float* const to = dh + (groups.first + filter) * taps;
   const int reached = static_cast<int>(min(taps, static_cast<int64_t>(groups.time)));
@@ -131,7 +131,7 @@ void convolve_grad(const ConvGradCall& call) {
       conv_input<S>(u),  conv_input<S>(gate_before), conv_input<S>(gate_after),    conv_input<S>(ungated),
       conv_input<S>(dy), conv_output<S>(du),         conv_output<S>(dgate_before), conv_output<S>(dgate_after)};
   const bool to_signal = du.defined() || dgate_before.defined(), to_filter = dh.defined();
-  const FftRootPair* const tree = fft_roots(u.device(), FftRoot::minus_i);
+  const FftRootPair* const tree = fft_roots(u.device());
   const int64_t spectra = to_signal + (to_filter ? groups_for<Shape>(u, 0, 0).count : 0);
   constexpr size_t spectrum_bytes = sizeof(Complex) * Shape::n;
   for_channel_slices(u, static_cast<size_t>(spectra) * spectrum_bytes,
