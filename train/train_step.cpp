@@ -72,8 +72,10 @@ TrainStep::~TrainStep() {
 
 void TrainStep::run(const std::vector<Batch>& batches, const StepState& state) {
   if (current_ == nullptr || !fits(batches, current_->inputs)) {
-    if (records_.size() == most_shapes) records_.clear();  // their memory; shapes that come back are recorded again
-    current_ = &records_[shapes_of(batches)];
+    const std::string shapes = shapes_of(batches);
+    // For their memory; shapes that come back are recorded again.
+    if (records_.size() == most_shapes && !records_.contains(shapes)) records_.clear();
+    current_ = &records_[shapes];
   }
   Record& record = *current_;
   if (is_cpu(device_)) {
