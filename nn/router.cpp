@@ -73,23 +73,4 @@ std::string Router::summary() const {
                  " of ", config_.num_experts);
 }
 
-Tensor switch_loss(const Tensor& counts, const Tensor& probabilities) {
-  check<ShapeError>(counts.rank() == 1 && probabilities.rank() == 2 && counts.size(0) == probabilities.size(1),
-                    "switch_loss: counts (E) and probabilities (N, E) disagree: counts ", counts, ", probabilities ",
-                    probabilities);
-  const int64_t tokens = probabilities.size(0), experts = probabilities.size(1);
-  if (tokens == 0) return sum(probabilities);
-  // f_e = n_e / sum of n; the sum is known on the host only as N k, so it is taken on the device.
-  const Tensor n = to(counts, probabilities.dtype());
-  const Tensor f = n / sum(n);
-  return sum(f * mean(probabilities, {0})) * static_cast<double>(experts);
-}
-
-Tensor router_z_loss(const Tensor& logits) {
-  check<ShapeError>(logits.rank() == 2, "router_z_loss: needs logits (N, E), got ", logits);
-  if (logits.size(0) == 0) return sum(logits);
-  const Tensor z = logsumexp(logits, {1});
-  return mean(z * z);
-}
-
 }  // namespace mahia::nn

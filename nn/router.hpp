@@ -44,10 +44,4 @@ class Router : public Module {
   Tensor weight_;
 };
 
-// E sum_e f_e P_e (Fedus et al. 2022, equation 4): f_e the share of pairs routed to e, before any drop, P_e the mean
-// probability. 1 at perfect balance; the gradient goes through P alone. counts i64 (E), probabilities (N, E) -> [] f32.
-Tensor switch_loss(const Tensor& counts, const Tensor& probabilities);
-// mean_t logsumexp(z_t)^2 (Zoph et al. 2022). logits (N, E) -> [] f32.
-Tensor router_z_loss(const Tensor& logits);
-
 }  // namespace mahia::nn

@@ -53,6 +53,17 @@ double MoeStats::near_tie_share(double gap) const {
   return sum(near).item<double>() / static_cast<double>(near.numel());
 }
 
+namespace {
+
+// B of x (B.., T, D).
+int64_t sequences_of(const Tensor& x) {
+  int64_t batch = 1;
+  for (int i = 0; i + 2 < x.rank(); ++i) batch *= x.size(i);
+  return batch;
+}
+
+}  // namespace
+
 SparseMoETopK::SparseMoETopK(const MoeConfig& c)
     : config_(c),
       router_(add<Router>("router", RouterConfig{.width = c.width,
@@ -74,8 +85,11 @@ MoeOutput SparseMoETopK::operator()(const Tensor& x) const {
   const Tensor rows = experts_(moe_dispatch(tokens, plan), plan);  // (N k, D)
   MoeOutput out;
   out.y = reshape(moe_combine(rows, routing.weights, plan), x.shape());
-  out.aux = switch_loss(plan.counts, routing.probabilities);
-  out.z_loss = router_z_loss(routing.logits);
+  out.losses = aux_losses(config_.losses, {.logits = routing.logits,
+                                           .probabilities = routing.probabilities,
+                                           .indices = routing.indices,
+                                           .counts = plan.counts,
+                                           .sequences = sequences_of(x)});
   out.stats = {plan.counts, routing.probabilities.detach(), router_.config().top_k};
   return out;
 }

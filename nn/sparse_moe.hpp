@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "aux_loss.hpp"
 #include "experts.hpp"
 #include "router.hpp"
 
@@ -13,8 +14,9 @@ struct MoeConfig {
   int64_t top_k = 2;        // k experts per token
   RouterKind router = RouterKind::pre_softmax;
   ExpertKind expert = ExpertKind::gelu;
-  std::optional<bool> renormalize = {};  // see RouterConfig
-  bool bias = false;                     // biases in the experts
+  std::optional<bool> renormalize = {};                     // see RouterConfig
+  bool bias = false;                                        // biases in the experts
+  AuxLossSet losses = {AuxLoss::balance, AuxLoss::z_loss};  // which auxiliary losses to compute
 };
 
 // How evenly the tokens went: detached tensors on the model's device, and numbers that are computed when somebody asks.
@@ -33,9 +35,8 @@ struct MoeStats {
 };
 
 struct MoeOutput {
-  Tensor y;       // x's shape
-  Tensor aux;     // []: the Switch loss
-  Tensor z_loss;  // []
+  Tensor y;          // x's shape
+  AuxLosses losses;  // those that MoeConfig asks for
   MoeStats stats;
 };
 
@@ -44,7 +45,8 @@ struct MoeOutput {
 class SparseMoETopK : public Module {
  public:
   explicit SparseMoETopK(const MoeConfig& c);
-  MoeOutput operator()(const Tensor& x) const;  // (.., D) -> (.., D)
+  // (.., T, D) -> (.., T, D); x (N, D) is one sequence.
+  MoeOutput operator()(const Tensor& x) const;
   std::string summary() const override;
 
  private:

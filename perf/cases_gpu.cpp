@@ -71,7 +71,7 @@ Work moe_work(const MoeShape& s) {
   wanted.push_back(x);
   return [=, one = ones({}, DType::f32, gpu)] {
     const nn::MoeOutput out = (*moe)(x);
-    backward({out.y, out.aux}, {dy, one});
+    backward({out.y, out.losses[nn::AuxLoss::balance]}, {dy, one});
     clear_gradients(wanted);
   };
 }

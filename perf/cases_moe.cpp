@@ -29,7 +29,7 @@ std::function<void()> layer(const Shape5& s) {
   wanted.push_back(x);
   return [=, one = ones({})] {
     const nn::MoeOutput out = (*moe)(x);
-    backward({out.y, out.aux}, {dy, one});
+    backward({out.y, out.losses[nn::AuxLoss::balance]}, {dy, one});
     clear_gradients(wanted);
   };
 }

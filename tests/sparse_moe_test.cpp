@@ -121,7 +121,9 @@ MoeConfig config_of(const GridCase& g) {
 }
 
 // sum(y * dy) + 0.3 aux + 0.1 z_loss: every output takes part.
-Tensor loss_of(const MoeOutput& out, const Tensor& dy) { return sum(out.y * dy) + out.aux * 0.3 + out.z_loss * 0.1; }
+Tensor loss_of(const MoeOutput& out, const Tensor& dy) {
+  return sum(out.y * dy) + out.losses[AuxLoss::balance] * 0.3 + out.losses[AuxLoss::z_loss] * 0.1;
+}
 
 void check_against_reference(const MoeConfig& c, const Shape& shape, DType dtype) {
   SparseMoETopK moe(c);
@@ -135,8 +137,9 @@ void check_against_reference(const MoeConfig& c, const Shape& shape, DType dtype
   BOOST_TEST((out.stats.counts.to_vector<int64_t>() == expected.counts));
   const int64_t pairs = std::accumulate(expected.counts.begin(), expected.counts.end(), int64_t{0});
   BOOST_TEST(pairs == numel(shape) / c.width * std::min(c.top_k, c.num_experts));
-  BOOST_TEST(std::abs(out.aux.item<double>() - expected.switch_loss) <= 2e-6 * expected.switch_loss);
-  BOOST_TEST(std::abs(out.z_loss.item<double>() - expected.z_loss) <= 2e-6 * expected.z_loss);
+  BOOST_TEST(std::abs(out.losses[AuxLoss::balance].item<double>() - expected.switch_loss) <=
+             2e-6 * expected.switch_loss);
+  BOOST_TEST(std::abs(out.losses[AuxLoss::z_loss].item<double>() - expected.z_loss) <= 2e-6 * expected.z_loss);
 }
 
 BOOST_AUTO_TEST_SUITE(sparse_moe)
@@ -214,7 +217,7 @@ BOOST_AUTO_TEST_CASE(nothing_to_do_gives_zero_gradients) {
     SparseMoETopK moe({.width = 16, .hidden = 8, .num_experts = 4, .top_k = 2});
     const MoeOutput out = moe(zeros(shape));
     BOOST_TEST((out.y.shape() == shape));
-    BOOST_TEST(out.aux.item<float>() == 0.0f);
+    BOOST_TEST(out.losses[AuxLoss::balance].item<float>() == 0.0f);
     backward(loss_of(out, zeros(shape)));
     for (const auto& [name, p] : moe.named_parameters()) check_same_bits(p.grad(), zeros_like(p));
   }
@@ -246,7 +249,8 @@ BOOST_AUTO_TEST_CASE(permuting_the_experts_changes_nothing) {
   const MoeOutput a = moe(x), b = permuted(x);
   check_same_bits(a.y, b.y);
   check_same_bits(index_select(a.stats.counts, 0, order), b.stats.counts);
-  BOOST_TEST(a.aux.item<float>() == b.aux.item<float>(), boost::test_tools::tolerance(1e-6f));
+  BOOST_TEST(a.losses[AuxLoss::balance].item<float>() == b.losses[AuxLoss::balance].item<float>(),
+             boost::test_tools::tolerance(1e-6f));
 }
 
 BOOST_AUTO_TEST_CASE(all_experts_with_equal_weights_are_the_mean_of_dense_ones) {
@@ -305,7 +309,7 @@ BOOST_AUTO_TEST_CASE(values_and_gradients_have_the_same_bits_for_any_thread_coun
     const Tensor x = random({4, 180, 64}, 11).set_requires_grad(true);
     const MoeOutput out = moe(x);
     backward(loss_of(out, random(x.shape(), 12)));
-    Tensors bits = {out.y, out.aux, out.z_loss, x.grad()};
+    Tensors bits = {out.y, out.losses[AuxLoss::balance], out.losses[AuxLoss::z_loss], x.grad()};
     for (const Tensor& p : moe.parameters()) bits.push_back(p.grad());
     if (first.empty()) first = bits;
     for (size_t i = 0; i < bits.size(); ++i) check_same_bits(bits[i], first[i]);

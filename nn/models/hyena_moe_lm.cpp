@@ -30,12 +30,16 @@ HyenaConfig mixer_config(const HyenaMoeLMConfig& c) {
 }
 
 MoeConfig moe_config(const HyenaMoeLMConfig& c) {
+  AuxLossSet losses = c.losses;
+  losses.insert(AuxLoss::balance);
+  losses.insert(AuxLoss::z_loss);
   return {.width = c.width,
           .hidden = c.hidden,
           .num_experts = c.experts,
           .top_k = c.top_k,
           .router = c.router,
-          .expert = c.expert};
+          .expert = c.expert,
+          .losses = losses};
 }
 
 // The output map, head.weight (V, D): its own, or the embedding's under a second name.
@@ -122,9 +126,11 @@ LossOutput HyenaMoeLM::loss(const Tensor& tokens, const Tensor& targets, const H
   out.aux = zeros({}, out.loss.dtype(), out.loss.device());
   const double share = 1.0 / static_cast<double>(std::max<int64_t>(1, config_.layers));
   for (MoeOutput& layer : layers) {
-    out.aux = out.aux + layer.aux * share;
-    if (training() && config_.z_loss > 0) out.loss = out.loss + layer.z_loss * (config_.z_loss * share);
+    out.aux = out.aux + layer.losses[AuxLoss::balance] * share;
+    if (training() && config_.z_loss > 0)
+      out.loss = out.loss + layer.losses[AuxLoss::z_loss] * (config_.z_loss * share);
     out.stats.push_back(std::move(layer.stats));
+    out.losses.push_back(std::move(layer.losses));
   }
   return out;
 }

@@ -34,17 +34,19 @@ struct HyenaMoeLMConfig {
   int64_t hidden = 256;           // H of each expert
   ExpertKind expert = ExpertKind::gelu;
   RouterKind router = RouterKind::pre_softmax;
-  double z_loss = 0;      // coefficient of the router's z-loss, part of `loss`
-  double dropout = 0;     // after the embedding and inside the Hyena operator
-  bool tie_head = false;  // the output head shares the embedding's weight
+  double z_loss = 0;       // coefficient of the router's z-loss, part of `loss`
+  AuxLossSet losses = {};  // to compute besides the Switch loss and the z-loss
+  double dropout = 0;      // after the embedding and inside the Hyena operator
+  bool tie_head = false;   // the output head shares the embedding's weight
   InitialWeights initial_weights = InitialWeights::gpt2;
 };
 
 // What training needs from a batch.
 struct LossOutput {
-  Tensor loss;                  // []: cross entropy in nats; while training, plus the z-loss if wanted
-  Tensor aux;                   // []: mean over the layers of their Switch losses; the trainer's schedule weights it
-  std::vector<MoeStats> stats;  // per layer
+  Tensor loss;                    // []: cross entropy in nats; while training, plus the z-loss if wanted
+  Tensor aux;                     // []: mean over the layers of their Switch losses; the trainer's schedule weights it
+  std::vector<MoeStats> stats;    // per layer
+  std::vector<AuxLosses> losses;  // per layer: the Switch loss, the z-loss and what the config asks for besides
 };
 
 // One pre-norm block: x + mixer(norm1(x)), then x + moe(norm2(x)).

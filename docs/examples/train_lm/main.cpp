@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
   const train::Schedules schedules{.lr = {.peak = 3e-3, .warmup = 20}, .aux = {.peak = 0.01}};
   for (int64_t step = 0; step < 300; ++step) {
     const train::Batch batch = batches.at(step);
-    const auto [loss, aux, stats] = model.loss(batch.tokens, batch.targets);
+    const auto [loss, aux, stats, losses] = model.loss(batch.tokens, batch.targets);
     optimizer.zero_grad();
     backward(loss + state.advance(step, schedules).aux * aux);
     clip_grad_norm(optimizer, 1.0);
