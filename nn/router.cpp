@@ -4,21 +4,41 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 
+#include "autograd/grad_mode.hpp"
 #include "core/copy.hpp"
 #include "nn/init.hpp"
 #include "ops/binary.hpp"
 #include "ops/cast.hpp"
+#include "ops/compare.hpp"
 #include "ops/index.hpp"
 #include "ops/linear.hpp"
+#include "ops/pointwise.hpp"
 #include "ops/reduce.hpp"
+#include "ops/shape.hpp"
 #include "ops/softmax.hpp"
-#include "ops/sort.hpp"
 
 namespace mahia::nn {
 namespace {
 
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
 void warn(const std::string& text) { std::fprintf(stderr, "mahia: warning: %s\n", text.c_str()); }
+
+void check_options(const RouterConfig& c) {
+  const RouterOptions& o = c.options;
+  check<ValueError>(o.groups >= 1 && c.num_experts % o.groups == 0, "Router: ", c.num_experts,
+                    " experts do not stand in ", o.groups, " equal groups");
+  check<ValueError>(o.kept_groups >= 1 && o.kept_groups <= o.groups, "Router: kept_groups is ", o.kept_groups,
+                    ", must be in [1, ", o.groups, "]");
+  const int64_t open = o.kept_groups * (c.num_experts / o.groups);
+  check<ValueError>(c.top_k <= open, "Router: top_k ", c.top_k, " exceeds the ", open, " experts of ", o.kept_groups,
+                    " kept groups");
+  check<ValueError>(o.jitter >= 0 && o.jitter < 1, "Router: jitter is ", o.jitter, ", must be in [0, 1)");
+  check<ValueError>(c.kind != RouterKind::sinkhorn || !c.causal,
+                    "Router: sinkhorn is refused in causal models: a token's experts depend on later tokens");
+}
 
 RouterConfig checked(RouterConfig c, const std::string& path) {
   check<ValueError>(c.width >= 1 && c.num_experts >= 1, "Router: width ", c.width, " and num_experts ", c.num_experts,
@@ -28,6 +48,7 @@ RouterConfig checked(RouterConfig c, const std::string& path) {
     warn(message(path, ": top_k ", c.top_k, " is clamped to the ", c.num_experts, " experts there are"));
     c.top_k = c.num_experts;
   }
+  check_options(c);
   const bool normalized = c.renormalize.value_or(c.top_k > 1) || c.kind == RouterKind::post_softmax;
   if (c.top_k == 1 && c.num_experts > 1 && normalized) {
     warn(message(path, ": with top_k 1 a renormalised weight is always 1, so the task gives the router no gradient"));
@@ -41,36 +62,103 @@ void check_logits(const Tensor& logits) {
   kernels::check_finite(amax(logits.detach(), {1}), "Router: the largest logit of token");
 }
 
+// exp(z) with its rows scaled to sum to k and its columns to k N / E, eight times in turn (Sinkhorn 1964).
+Tensor balanced(const Tensor& logits, int64_t k) {
+  constexpr double tiny = 1e-37;  // where a whole column underflows
+  const double row = static_cast<double>(k);
+  const double column = row * static_cast<double>(logits.size(0)) / static_cast<double>(logits.size(1));
+  const auto scaled = [&](const Tensor& m, int64_t axis, double total) {
+    return m * (total / clamp(sum(m, {axis}, true), tiny, infinity));
+  };
+  Tensor m = exp(logits - amax(logits, {1}, true));
+  for (int i = 0; i < 8; ++i) m = scaled(scaled(m, 1, row), 0, column);
+  return m;
+}
+
 }  // namespace
 
 Router::Router(const RouterConfig& c)
     : config_(checked(c, path())),
-      weight_(parameter("weight", init::fan_in_uniform({c.num_experts, c.width}, c.width, init_call("weight")))) {}
+      weight_(parameter("weight", init::fan_in_uniform({c.num_experts, c.width}, c.width, init_call("weight")))) {
+  if (c.options.noisy) noise_weight_ = parameter("noise_weight", zeros({c.num_experts, c.width}));
+  if (c.options.select_bias) select_bias_ = buffer("select_bias", zeros({c.num_experts}));
+}
+
+Tensor Router::logits_of(Tensor x) const {
+  const double jitter = training() ? config_.options.jitter : 0;
+  if (jitter > 0) {
+    const Tensor u = rand(x.shape(), next_random_call(key("jitter")), x.dtype(), x.device());
+    x = x * (u * (2 * jitter) + (1 - jitter));
+  }
+  const Tensor z = linear(x, mahia::to(weight_, x.dtype()));
+  if (!training() || !config_.options.noisy) return z;
+  const Tensor noise = randn(z.shape(), next_random_call(key("noise")), z.dtype(), z.device());
+  return z + noise * softplus(linear(x, mahia::to(noise_weight_, x.dtype())));
+}
+
+Tensor Router::open_groups(const Tensor& scores) const {
+  const int64_t groups = config_.options.groups, size = config_.num_experts / groups;
+  const Tensor grouped = reshape(scores, {scores.size(0), groups, size});
+  const int64_t best = config_.kind == RouterKind::sigmoid ? std::min<int64_t>(2, size) : 1;
+  const Tensor worth = sum(topk(grouped, best).values, {2});                              // (N, groups)
+  const Tensor kept = one_hot(topk(worth, config_.options.kept_groups).indices, groups);  // (N, kept, groups)
+  const Tensor open = gt(sum(kept, {1}), 0);                                              // (N, groups)
+  return reshape(where(unsqueeze(open, 2), grouped, full({}, -infinity, scores.dtype(), scores.device())),
+                 scores.shape());
+}
+
+Tensor Router::steered(Tensor scores) const {
+  const NoGrad no_grad;
+  const RouterOptions& o = config_.options;
+  if (o.select_bias) scores = scores + mahia::to(select_bias_, scores.dtype());
+  return o.kept_groups < o.groups ? open_groups(scores) : scores;
+}
+
+Sorted Router::choose(const Tensor& values, const Tensor& scores) const {
+  const RouterOptions& o = config_.options;
+  if (!o.select_bias && o.kept_groups == o.groups && !balances()) return topk(values, config_.top_k);
+  const Tensor indices = topk(steered(scores.detach()), config_.top_k).indices;
+  return {gather(values, 1, indices), indices};
+}
 
 Routing Router::operator()(const Tensor& x) const {
   check<ShapeError>(x.rank() == 2 && x.size(1) == config_.width, "Router: needs tokens (N, ", config_.width, "), got ",
                     x);
-  const DType wide = x.dtype() == DType::f64 ? DType::f64 : DType::f32;
   Routing r;
-  r.logits = linear(mahia::to(x, wide), mahia::to(weight_, wide));
+  r.logits = logits_of(mahia::to(x, x.dtype() == DType::f64 ? DType::f64 : DType::f32));
   check_logits(r.logits);
   r.probabilities = softmax(r.logits);
   if (config_.kind == RouterKind::post_softmax) {
-    const Sorted chosen = topk(r.logits, config_.top_k);
+    const Sorted chosen = choose(r.logits, r.probabilities);
     r.indices = chosen.indices;
     r.weights = softmax(chosen.values);
     return r;
   }
-  const Sorted chosen = topk(r.probabilities, config_.top_k);
+  const bool sigmoidal = config_.kind == RouterKind::sigmoid;
+  const Tensor values = sigmoidal ? sigmoid(r.logits) : r.probabilities;
+  const Sorted chosen = choose(values, balances() ? balanced(r.logits.detach(), config_.top_k) : values);
   r.indices = chosen.indices;
-  r.weights =
-      config_.renormalize.value_or(config_.top_k > 1) ? chosen.values / sum(chosen.values, {1}, true) : chosen.values;
+  r.weights = chosen.values;
+  if (config_.renormalize.value_or(config_.top_k > 1)) {
+    const Tensor total = sum(chosen.values, {1}, true);
+    r.weights = chosen.values / (sigmoidal ? total + 1e-20 : total);
+  }
   return r;
 }
 
+void Router::update_select_bias(const Tensor& counts, double rate) const {
+  check<ValueError>(select_bias_.defined(), "Router: update_select_bias needs the option select_bias");
+  check<ShapeError>(counts.shape() == select_bias_.shape(), "Router: update_select_bias needs counts (",
+                    config_.num_experts, "), got ", counts);
+  const NoGrad no_grad;
+  const Tensor n = mahia::to(counts, DType::f32), missing = mean(n) - n;
+  const Tensor sign = mahia::to(gt(missing, 0), DType::f32) - mahia::to(lt(missing, 0), DType::f32);
+  copy_into(select_bias_ + sign * rate, select_bias_);
+}
+
 std::string Router::summary() const {
-  return message(config_.kind == RouterKind::pre_softmax ? "softmax, top " : "top-k softmax, top ", config_.top_k,
-                 " of ", config_.num_experts);
+  constexpr const char* names[] = {"softmax, top ", "top-k softmax, top ", "sigmoid, top ", "sinkhorn, top "};
+  return message(names[static_cast<size_t>(config_.kind)], config_.top_k, " of ", config_.num_experts);
 }
 
 }  // namespace mahia::nn

@@ -70,7 +70,9 @@ SparseMoETopK::SparseMoETopK(const MoeConfig& c)
                                                  .num_experts = c.num_experts,
                                                  .top_k = c.top_k,
                                                  .kind = c.router,
-                                                 .renormalize = c.renormalize})),
+                                                 .renormalize = c.renormalize,
+                                                 .options = c.routing,
+                                                 .causal = c.causal})),
       experts_(add<Experts>(
           "experts",
           ExpertsConfig{

@@ -17,6 +17,8 @@ struct MoeConfig {
   std::optional<bool> renormalize = {};                     // see RouterConfig
   bool bias = false;                                        // biases in the experts
   AuxLossSet losses = {AuxLoss::balance, AuxLoss::z_loss};  // which auxiliary losses to compute
+  RouterOptions routing = {};                               // selection bias, groups, jitter, noise
+  bool causal = true;                                       // refuses routers whose choices depend on later tokens
 };
 
 // How evenly the tokens went: detached tensors on the model's device, and numbers that are computed when somebody asks.
@@ -47,6 +49,8 @@ class SparseMoETopK : public Module {
   explicit SparseMoETopK(const MoeConfig& c);
   // (.., T, D) -> (.., T, D); x (N, D) is one sequence.
   MoeOutput operator()(const Tensor& x) const;
+  // One step of loss-free balancing: see Router.
+  void update_select_bias(const Tensor& counts, double rate = 1e-3) const { router_.update_select_bias(counts, rate); }
   std::string summary() const override;
 
  private:

@@ -39,7 +39,8 @@ MoeConfig moe_config(const HyenaMoeLMConfig& c) {
           .top_k = c.top_k,
           .router = c.router,
           .expert = c.expert,
-          .losses = losses};
+          .losses = losses,
+          .routing = c.routing};
 }
 
 // The output map, head.weight (V, D): its own, or the embedding's under a second name.
@@ -133,6 +134,12 @@ LossOutput HyenaMoeLM::loss(const Tensor& tokens, const Tensor& targets, const H
     out.losses.push_back(std::move(layer.losses));
   }
   return out;
+}
+
+void HyenaMoeLM::update_select_bias(const Tensors& counts, double rate) const {
+  check<ValueError>(counts.size() == layers_.size(), "HyenaMoeLM: update_select_bias needs the counts of ",
+                    config_.layers, " layers, got ", std::ssize(counts));
+  for (size_t i = 0; i < counts.size(); ++i) layers_[i].update_select_bias(counts[i], rate);
 }
 
 std::string HyenaMoeLM::summary() const {

@@ -34,10 +34,11 @@ struct HyenaMoeLMConfig {
   int64_t hidden = 256;           // H of each expert
   ExpertKind expert = ExpertKind::gelu;
   RouterKind router = RouterKind::pre_softmax;
-  double z_loss = 0;       // coefficient of the router's z-loss, part of `loss`
-  AuxLossSet losses = {};  // to compute besides the Switch loss and the z-loss
-  double dropout = 0;      // after the embedding and inside the Hyena operator
-  bool tie_head = false;   // the output head shares the embedding's weight
+  RouterOptions routing = {};  // selection bias, groups, jitter, noise
+  double z_loss = 0;           // coefficient of the router's z-loss, part of `loss`
+  AuxLossSet losses = {};      // to compute besides the Switch loss and the z-loss
+  double dropout = 0;          // after the embedding and inside the Hyena operator
+  bool tie_head = false;       // the output head shares the embedding's weight
   InitialWeights initial_weights = InitialWeights::gpt2;
 };
 
@@ -56,6 +57,7 @@ class HyenaMoeBlock : public Module {
   // y is the block's output, (B, T, D). With a state, x continues the sequences that it remembers.
   MoeOutput operator()(const Tensor& x, const HyenaSequence& sequence = {}, HyenaState* state = nullptr) const;
   HyenaState start(int64_t batch, int64_t longest) const { return mixer_.start(batch, longest); }
+  void update_select_bias(const Tensor& counts, double rate) const { moe_.update_select_bias(counts, rate); }
 
  private:
   LayerNorm& norm1_;
@@ -74,6 +76,9 @@ class HyenaMoeLM : public CausalLM {
   Tensor last_logits(const Tensor& tokens) const;
   // tokens, targets (B, T) i64; logits are never stored whole.
   LossOutput loss(const Tensor& tokens, const Tensor& targets, const HyenaSequence& sequence = {}) const;
+  // Loss-free balancing, once per optimizer step: counts[l] (E) are the pairs per expert of layer l in that step. See
+  // Router::update_select_bias.
+  void update_select_bias(const Tensors& counts, double rate = 1e-3) const;
   int64_t vocab() const override { return config_.vocab; }
   int64_t longest() const override { return std::max(config_.l_max, config_.filter.extend_to); }
   DecodeState start(int64_t batch, int64_t longest) const override;
