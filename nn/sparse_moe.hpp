@@ -2,6 +2,7 @@
 #pragma once
 
 #include "aux_loss.hpp"
+#include "capacity.hpp"
 #include "experts.hpp"
 #include "router.hpp"
 
@@ -18,20 +19,23 @@ struct MoeConfig {
   bool bias = false;                                        // biases in the experts
   AuxLossSet losses = {AuxLoss::balance, AuxLoss::z_loss};  // which auxiliary losses to compute
   RouterOptions routing = {};                               // selection bias, groups, jitter, noise
+  CapacityConfig capacity = {};                             // slots per expert; without a limit by default
   bool causal = true;                                       // refuses routers whose choices depend on later tokens
 };
 
 // How evenly the tokens went: detached tensors on the model's device, and numbers that are computed when somebody asks.
 struct MoeStats {
-  Tensor counts;         // i64 (E): pairs per expert, n
+  Tensor counts;         // i64 (E): pairs per expert before any drop, n; padding not counted
   Tensor probabilities;  // (N, E): the router's softmax
   int64_t top_k = 1;
+  Tensor kept = {};  // i64 (E): of them those that found a slot; undefined without a limit
 
   // All wait for the device.
   std::vector<double> load() const;                // f_e = n_e / sum of n; even when there was no token
   double max_violation() const;                    // MaxVio: max n / mean n - 1
   double coefficient_of_variation() const;         // of n
   double entropy() const;                          // H(f) / ln E: 1 when even
+  double drop_rate() const;                        // share of the pairs that found no slot
   double mean_top1() const;                        // mean over the tokens of the largest probability
   double near_tie_share(double gap = 0.01) const;  // of tokens whose k-th and next probability differ by less than gap
 };
@@ -42,18 +46,28 @@ struct MoeOutput {
   MoeStats stats;
 };
 
-// A token-level sparse mixture of experts (Shazeer et al. 2017), dropless: each token goes to its k chosen experts, and
-// y_t = sum of g_te expert_e(x_t). A token's result does not depend on the batch it stands in.
+// A token-level sparse mixture of experts (Shazeer et al. 2017): each token goes to its k chosen experts, and y_t = sum
+// of g_te expert_e(x_t). Without a capacity a token's result does not depend on the batch it stands in.
 class SparseMoETopK : public Module {
  public:
   explicit SparseMoETopK(const MoeConfig& c);
   // (.., T, D) -> (.., T, D); x (N, D) is one sequence.
-  MoeOutput operator()(const Tensor& x) const;
+  // mask: bool (.., T), false for padding, which goes to no expert, counts for nothing and gets y = 0. Throws
+  // ShapeError.
+  MoeOutput operator()(const Tensor& x, const Tensor& mask = {}) const;
   // One step of loss-free balancing: see Router.
   void update_select_bias(const Tensor& counts, double rate = 1e-3) const { router_.update_select_bias(counts, rate); }
   std::string summary() const override;
 
  private:
+  struct Placement {
+    MoePlan plan;
+    Tensor counts;    // i64 (E), before any drop
+    Tensor weights;   // (N, k)
+    Tensor residual;  // (N, 1): what of the token itself goes into y; undefined: nothing
+  };
+  Placement place(const Routing& routing, const Tensor& valid) const;
+
   MoeConfig config_;
   Router& router_;
   Experts& experts_;

@@ -9,7 +9,7 @@
 
 namespace mahia {
 
-MoePlan moe_plan(const Tensor& indices, int64_t num_experts) {
+MoePlan moe_plan(const Tensor& indices, int64_t num_experts, bool whole) {
   check<DTypeError>(indices.dtype() == DType::i64, "moe_plan: needs i64 indices, got ", indices);
   check<ShapeError>(indices.rank() == 2, "moe_plan: needs indices (N, k), got ", indices);
   check<ValueError>(num_experts >= 1, "moe_plan: num_experts is ", num_experts, ", must be at least 1");
@@ -21,8 +21,9 @@ MoePlan moe_plan(const Tensor& indices, int64_t num_experts) {
                      empty({num_experts + 1}, DType::i32, device),
                      empty({num_experts}, DType::i64, device),
                      indices.size(0),
-                     indices.size(1)};
-  kernels::moe_plan(contiguous(indices.detach()), plan.order.output_view(), plan.place.output_view(),
+                     indices.size(1),
+                     whole};
+  kernels::moe_plan(contiguous(indices.detach()), whole, plan.order.output_view(), plan.place.output_view(),
                     plan.offsets.output_view(), plan.counts.output_view());
   return plan;
 }
@@ -53,16 +54,18 @@ Tensor moe_combine(const Tensor& rows, const Tensor& weights, const MoePlan& pla
   const int64_t k = weights.size(1);
   const Tensor y = empty({weights.size(0), rows.size(1)}, rows.dtype(), rows.device());
   if (y.numel() > 0) kernels::moe_combine(y_rows, w, plan.place, k, y.output_view());
-  return record(
-      "moe_combine", y, {y_rows, w}, [rows = save(y_rows), w = save(w), place = save(plan.place)](GradContext& ctx) {
-        const Tensor dy = ctx.grad(), y_saved = *rows, w_saved = *w;
-        Tensors grads = {ctx.needs(0) ? empty_like(y_saved) : Tensor(), ctx.needs(1) ? empty_like(w_saved) : Tensor()};
-        if (w_saved.numel() > 0) {
-          kernels::moe_combine_grad(y_saved, w_saved, *place, dy, grads[0].defined() ? grads[0].output_view() : View(),
-                                    grads[1].defined() ? grads[1].output_view() : View());
-        }
-        return grads;
-      });
+  return record("moe_combine", y, {y_rows, w},
+                [rows = save(y_rows), w = save(w), place = save(plan.place), whole = plan.whole](GradContext& ctx) {
+                  const Tensor dy = ctx.grad(), y_saved = *rows, w_saved = *w;
+                  Tensors grads = {ctx.needs(0) ? (whole ? empty_like(y_saved) : zeros_like(y_saved)) : Tensor(),
+                                   ctx.needs(1) ? empty_like(w_saved) : Tensor()};
+                  if (w_saved.numel() > 0) {
+                    kernels::moe_combine_grad(y_saved, w_saved, *place, dy,
+                                              grads[0].defined() ? grads[0].output_view() : View(),
+                                              grads[1].defined() ? grads[1].output_view() : View());
+                  }
+                  return grads;
+                });
 }
 
 }  // namespace mahia

@@ -8,16 +8,21 @@ namespace mahia {
 
 // Where the N k (token, choice) pairs of a mixture of experts go. Everything stays on the device.
 struct MoePlan {
-  Tensor order;    // i32 (N k): pair t k + j at each place of the expert order; stable: by expert, then by pair
-  Tensor place;    // i32 (N k): its inverse, the place of each pair
+  Tensor order;    // i32 (N k): pair t k + j at each place of the expert order; stable: by expert, then by pair. -1 at
+                   // the last places when pairs have no expert; the last expert owns those too, as rows of zeros
+  Tensor place;    // i32 (N k): its inverse, the place of each pair; -1 for one without an expert
   Tensor offsets;  // i32 (E + 1): expert e owns the places [offsets[e], offsets[e + 1])
   Tensor counts;   // i64 (E): pairs per expert
   int64_t tokens = 0, choices = 1;  // N, k
+  bool whole = true;                // every pair has an expert
 };
 
-// indices i64 (N, k), the chosen experts of each token. Throws IndexError for an expert outside [0, E), ShapeError,
-// DTypeError, ValueError for E < 1 or N k beyond 2^31.
-MoePlan moe_plan(const Tensor& indices, int64_t num_experts);
+// Stands for an expert where a pair goes nowhere: padding, or no room.
+inline constexpr int64_t no_expert = -1;
+
+// indices i64 (N, k), the chosen experts of each token; no_expert only where `whole` is false. Throws IndexError for an
+// expert outside [0, E), ShapeError, DTypeError, ValueError for E < 1 or N k beyond 2^31.
+MoePlan moe_plan(const Tensor& indices, int64_t num_experts, bool whole = true);
 // The tokens' rows in expert order: x (N, D) -> (N k, D). Backward sums the k rows of a token in the order of choices.
 Tensor moe_dispatch(const Tensor& x, const MoePlan& plan);
 // y_t = sum_j weights[t, j] rows[place of pair (t, j)]: rows (N k, D), weights f32 (N, k) -> (N, D) in rows' dtype. The
@@ -25,14 +30,14 @@ Tensor moe_dispatch(const Tensor& x, const MoePlan& plan);
 Tensor moe_combine(const Tensor& rows, const Tensor& weights, const MoePlan& plan);
 
 namespace kernels {
-inline constinit Kernel<void(ConstView indices, View order, View place, View offsets, View counts)> moe_plan{
-    "moe_plan"};
-// y[i] = x[order[i] / k]
+inline constinit Kernel<void(ConstView indices, bool whole, View order, View place, View offsets, View counts)>
+    moe_plan{"moe_plan"};
+// y[i] = x[order[i] / k], zeros where order is -1.
 inline constinit Kernel<void(ConstView x, ConstView order, int64_t k, View y)> moe_dispatch{"moe_dispatch"};
-// weights absent: ones.
+// weights absent: ones. Pairs at place -1 add nothing.
 inline constinit Kernel<void(ConstView rows, ConstView weights, ConstView place, int64_t k, View y)> moe_combine{
     "moe_combine"};
-// drows[place] = weights dy, dweights = dy . rows[place]; either may be absent.
+// drows[place] = weights dy, dweights = dy . rows[place], 0 at place -1; either may be absent. Writes no other row.
 inline constinit Kernel<void(ConstView rows, ConstView weights, ConstView place, ConstView dy, View drows,
                              View dweights)>
     moe_combine_grad{"moe_combine_grad"};

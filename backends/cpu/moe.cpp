@@ -11,13 +11,15 @@ namespace mahia::cpu {
 namespace {
 
 // Histogram, scan, stable placement; 12 bytes per pair read or written twice, on one thread.
-void moe_plan(ConstView indices, View order, View place, View offsets, View counts) {
+void moe_plan(ConstView indices, bool whole, View order, View place, View offsets, View counts) {
   const int64_t pairs = indices.numel(), experts = counts.numel(), k = indices.size(1);
   const int64_t* expert = indices.data<int64_t>();
   int64_t* count = counts.data<int64_t>();
   int32_t *first = offsets.data<int32_t>(), *pair_at = order.data<int32_t>(), *place_of = place.data<int32_t>();
   std::fill_n(count, experts, int64_t{0});
+  const auto goes_nowhere = [&](int64_t i) { return !whole && expert[i] == no_expert; };
   for (int64_t i = 0; i < pairs; ++i) {
+    if (goes_nowhere(i)) continue;
     check<IndexError>(expert[i] >= 0 && expert[i] < experts, "moe_plan: token ", i / std::max<int64_t>(k, 1),
                       ", choice ", i % std::max<int64_t>(k, 1), " names expert ", expert[i], ", outside [0, ", experts,
                       ")");
@@ -29,10 +31,11 @@ void moe_plan(ConstView indices, View order, View place, View offsets, View coun
   int32_t* next = scratch.data<int32_t>();
   std::copy_n(first, experts, next);
   for (int64_t i = 0; i < pairs; ++i) {
-    const int32_t at = next[expert[i]]++;
-    pair_at[at] = static_cast<int32_t>(i);
-    place_of[i] = at;
+    place_of[i] = goes_nowhere(i) ? -1 : next[expert[i]]++;
+    if (place_of[i] >= 0) pair_at[place_of[i]] = static_cast<int32_t>(i);
   }
+  std::fill(pair_at + first[experts], pair_at + pairs, -1);
+  first[experts] = static_cast<int32_t>(pairs);
 }
 
 int64_t rows_per_task(int64_t width) { return std::max<int64_t>(1, elementwise_tile / std::max<int64_t>(1, width)); }
@@ -45,7 +48,12 @@ void moe_dispatch(ConstView x, ConstView order, int64_t k, View y) {
   const int32_t* pair_at = order.data<int32_t>();
   parallel_rows(order.numel(), rows_per_task(width), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      std::memcpy(to + static_cast<size_t>(i) * bytes, from + static_cast<size_t>(pair_at[i] / k) * bytes, bytes);
+      std::byte* row = to + static_cast<size_t>(i) * bytes;
+      if (pair_at[i] < 0) {
+        std::memset(row, 0, bytes);
+      } else {
+        std::memcpy(row, from + static_cast<size_t>(pair_at[i] / k) * bytes, bytes);
+      }
     }
   });
 }
@@ -76,6 +84,7 @@ void moe_combine(ConstView rows, ConstView weights, ConstView place, int64_t k, 
       for (int64_t t = begin; t < end; ++t) {
         std::fill_n(total, width, S{0});
         for (int64_t j = 0; j < k; ++j) {
+          if (place_of[t * k + j] < 0) continue;
           const S w = weight(t * k + j);
           const Y* row = from + place_of[t * k + j] * width;
           for (int64_t c = 0; c < width; ++c) total[c] += w * convert<S>(row[c]);
@@ -112,10 +121,10 @@ void moe_combine_grad(ConstView rows, ConstView weights, ConstView place, ConstV
         const Y* g = grad + pair / k * width;
         const int64_t at = place_of[pair] * width;
         if (dweights.defined()) {
-          const S value = dot<S>(row + at, g, width);
+          const S value = at < 0 ? S{0} : dot<S>(row + at, g, width);
           visit_float(dweights.dtype(), [&]<class W>() { dweights.data<W>()[pair] = convert<W>(value); });
         }
-        if (out == nullptr) continue;
+        if (out == nullptr || at < 0) continue;
         const S w = weight(pair);
         for (int64_t c = 0; c < width; ++c) out[at + c] = convert<Y>(w * convert<S>(g[c]));
       }

@@ -27,8 +27,9 @@ struct Part {
   }
 };
 
-// The expert of a pair; the last one for a number outside [0, experts).
-__device__ int64_t expert_of(int64_t number, int64_t experts) {
+// The expert of a pair; no_expert where it goes nowhere, the last one for another number outside [0, experts).
+__device__ int64_t expert_of(int64_t number, int64_t experts, bool whole) {
+  if (!whole && number == no_expert) return no_expert;
   return number >= 0 && number < experts ? number : experts - 1;
 }
 
@@ -37,8 +38,9 @@ __device__ int window_size(int64_t first, int64_t experts) {
 }
 
 // histogram (parts, experts): the pairs of each expert in each part.
-__global__ void __launch_bounds__(plan_threads) count_pairs(const int64_t* numbers, int64_t pairs, int64_t experts,
-                                                            int64_t part_size, int* histogram, Fault* fault, int site) {
+__global__ void __launch_bounds__(plan_threads)
+    count_pairs(const int64_t* numbers, int64_t pairs, int64_t experts, bool whole, int64_t part_size, int* histogram,
+                Fault* fault, int site) {
   __shared__ int counts[window];
   const Part part(pairs, part_size);
   const int thread = static_cast<int>(threadIdx.x);
@@ -47,7 +49,7 @@ __global__ void __launch_bounds__(plan_threads) count_pairs(const int64_t* numbe
     for (int e = thread; e < size; e += plan_threads) counts[e] = 0;
     __syncthreads();
     for (int64_t i = part.begin + thread; i < part.end; i += plan_threads) {
-      const int64_t number = numbers[i], expert = expert_of(number, experts);
+      const int64_t number = numbers[i], expert = expert_of(number, experts, whole);
       if (number != expert) set_fault(fault, FaultCode::expert, site, i, number, experts);
       if (expert >= first && expert < first + size) atomicAdd(counts + (expert - first), 1);
     }
@@ -106,14 +108,15 @@ __device__ int add_places(int size, int place, int* before, const int* total, in
 
 // Gives the block's pairs whose expert is one of [first, first + size) their places, in the order of the pairs: the
 // warps of 1024 pairs take turns. next[e] is the next free place of expert first + e.
-__device__ void place_part(const int64_t* numbers, Part part, int64_t experts, int64_t first, int size, int* next,
-                           int* order, int* place) {
+__device__ void place_part(const int64_t* numbers, Part part, int64_t experts, bool whole, int64_t first, int size,
+                           int* next, int* order, int* place) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   for (int64_t begin = part.begin; begin < part.end; begin += plan_threads) {
     const int64_t i = begin + thread;
     int e = -1;
     if (i < part.end) {
-      const int64_t expert = expert_of(numbers[i], experts);
+      const int64_t expert = expert_of(numbers[i], experts, whole);
+      if (expert == no_expert) place[i] = -1;
       if (expert >= first && expert < first + size) e = static_cast<int>(expert - first);
     }
     const unsigned peers = __match_any_sync(all_lanes, e);
@@ -137,8 +140,8 @@ __device__ void place_part(const int64_t* numbers, Part part, int64_t experts, i
 }
 
 __global__ void __launch_bounds__(plan_threads)
-    place_pairs(const int64_t* numbers, int64_t pairs, int64_t experts, int64_t part_size, const int* histogram,
-                int* order, int* place, int* offsets, int64_t* counts) {
+    place_pairs(const int64_t* numbers, int64_t pairs, int64_t experts, bool whole, int64_t part_size,
+                const int* histogram, int* order, int* place, int* offsets, int64_t* counts) {
   __shared__ int before[window], total[window];
   const Part part(pairs, part_size);
   int end = 0;
@@ -146,9 +149,11 @@ __global__ void __launch_bounds__(plan_threads)
     const int size = window_size(first, experts);
     sum_parts(histogram + first, experts, size, before, total);
     end = add_places(size, end, before, total, offsets + first, counts + first);
-    place_part(numbers, part, experts, first, size, before, order, place);
+    place_part(numbers, part, experts, whole, first, size, before, order, place);
   }
-  if (blockIdx.x == 0 && threadIdx.x == 0) offsets[experts] = end;
+  if (blockIdx.x != 0) return;
+  for (int64_t i = end + threadIdx.x; i < pairs; i += plan_threads) order[i] = -1;
+  if (threadIdx.x == 0) offsets[experts] = static_cast<int>(pairs);
 }
 
 // y (pairs, units) from x (tokens, units). One read and one write of y.
@@ -157,10 +162,11 @@ __global__ void __launch_bounds__(threads)
     dispatch_rows(const Unit* x, const int* order, Unit* y, int64_t pairs, int64_t tokens, unsigned k, int64_t units) {
   const int64_t row = row_of_thread();
   if (row >= pairs) return;
-  const unsigned token = static_cast<unsigned>(order[row]) / k;
+  const int pair = order[row];
+  const unsigned token = pair < 0 ? 0 : static_cast<unsigned>(pair) / k;
   if (token >= tokens) return;
   const Unit* from = x + token * units;
-  for (int64_t c = first_item(); c < units; c += item_step()) y[row * units + c] = from[c];
+  for (int64_t c = first_item(); c < units; c += item_step()) y[row * units + c] = pair < 0 ? Unit{} : from[c];
 }
 
 // rows (pairs, width) -> y (tokens, width): one read of rows, one write of y.
@@ -197,6 +203,7 @@ __global__ void __launch_bounds__(threads)
   const int lane = static_cast<int>(threadIdx.x) % 32;
   if (pair >= pairs) return;
   const int64_t at = place[pair];
+  if (at < 0 && lane == 0 && dweights.data != nullptr) dweights.write(pair, S(0));
   if (at < 0 || at >= pairs) return;
   const Y* from = dy + pair / k * width;
   const S weight = weights.read(pair, S(1));
@@ -220,7 +227,7 @@ __global__ void __launch_bounds__(threads)
 }
 
 // A stable counting sort: a histogram per part of the pairs, then each part places its own pairs.
-void moe_plan(ConstView indices, View order, View place, View offsets, View counts) {
+void moe_plan(ConstView indices, bool whole, View order, View place, View offsets, View counts) {
   const int64_t pairs = indices.numel(), experts = counts.numel();
   const Device device = counts.device();
   const int64_t fitting = std::clamp<int64_t>((int64_t{1} << 24) / experts, 1, most_parts);
@@ -229,9 +236,9 @@ void moe_plan(ConstView indices, View order, View place, View offsets, View coun
   const Scratch histogram(device, static_cast<size_t>(wanted * experts) * sizeof(int));
   const auto blocks = static_cast<unsigned>(wanted);
   const auto* numbers = indices.data<int64_t>();
-  launch(count_pairs, device, blocks, plan_threads, 0, numbers, pairs, experts, size, histogram.data<int>(),
+  launch(count_pairs, device, blocks, plan_threads, 0, numbers, pairs, experts, whole, size, histogram.data<int>(),
          fault_of(device), fault_site("moe_plan"));
-  launch(place_pairs, device, blocks, plan_threads, 0, numbers, pairs, experts, size, histogram.data<int>(),
+  launch(place_pairs, device, blocks, plan_threads, 0, numbers, pairs, experts, whole, size, histogram.data<int>(),
          order.data<int32_t>(), place.data<int32_t>(), offsets.data<int32_t>(), counts.data<int64_t>());
 }
 

@@ -40,7 +40,8 @@ MoeConfig moe_config(const HyenaMoeLMConfig& c) {
           .router = c.router,
           .expert = c.expert,
           .losses = losses,
-          .routing = c.routing};
+          .routing = c.routing,
+          .capacity = c.capacity};
 }
 
 // The output map, head.weight (V, D): its own, or the embedding's under a second name.
@@ -64,7 +65,7 @@ HyenaMoeBlock::HyenaMoeBlock(const HyenaMoeLMConfig& c)
 MoeOutput HyenaMoeBlock::operator()(const Tensor& x, const HyenaSequence& sequence, HyenaState* state) const {
   const Tensor u = norm1_(x);
   const Tensor mixed = x + (state ? mixer_.advance(u, *state) : mixer_(u, sequence));  // (B, T, D)
-  MoeOutput out = moe_(norm2_(mixed));
+  MoeOutput out = moe_(norm2_(mixed), sequence.mask);
   out.y = mixed + out.y;
   return out;
 }

@@ -34,11 +34,12 @@ struct HyenaMoeLMConfig {
   int64_t hidden = 256;           // H of each expert
   ExpertKind expert = ExpertKind::gelu;
   RouterKind router = RouterKind::pre_softmax;
-  RouterOptions routing = {};  // selection bias, groups, jitter, noise
-  double z_loss = 0;           // coefficient of the router's z-loss, part of `loss`
-  AuxLossSet losses = {};      // to compute besides the Switch loss and the z-loss
-  double dropout = 0;          // after the embedding and inside the Hyena operator
-  bool tie_head = false;       // the output head shares the embedding's weight
+  RouterOptions routing = {};    // selection bias, groups, jitter, noise
+  CapacityConfig capacity = {};  // of each expert
+  double z_loss = 0;             // coefficient of the router's z-loss, part of `loss`
+  AuxLossSet losses = {};        // to compute besides the Switch loss and the z-loss
+  double dropout = 0;            // after the embedding and inside the Hyena operator
+  bool tie_head = false;         // the output head shares the embedding's weight
   InitialWeights initial_weights = InitialWeights::gpt2;
 };
 

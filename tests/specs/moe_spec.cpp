@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/moe.hpp"
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 
 #include "autograd/backward.hpp"
@@ -21,19 +22,23 @@ std::vector<int64_t> order_of(const Array& indices, int64_t experts) {
       if (static_cast<int64_t>(indices[pair]) == e) order.push_back(pair);
     }
   }
+  order.resize(static_cast<size_t>(indices.size()), -1);  // places that no pair takes
   return order;
 }
 
 Arrays plan_of(const Array& indices, int64_t experts) {
   const std::vector<int64_t> pairs = order_of(indices, experts);
   Array order({indices.size()}), place({indices.size()}), offsets({experts + 1}), counts({experts});
+  std::ranges::fill(place.values, -1);
   for (int64_t i = 0; i < indices.size(); ++i) {
     const int64_t pair = pairs[static_cast<size_t>(i)];
     order[i] = static_cast<double>(pair);
+    if (pair < 0) continue;
     place[pair] = static_cast<double>(i);
     ++counts[static_cast<int64_t>(indices[pair])];
   }
   for (int64_t e = 0; e < experts; ++e) offsets[e + 1] = offsets[e] + counts[e];
+  offsets[experts] = static_cast<double>(indices.size());
   return {order, place, offsets, counts};
 }
 
@@ -41,7 +46,10 @@ Array dispatch_of(const Array& x, const Array& indices, int64_t experts) {
   const int64_t width = x.shape[1], k = indices.shape[1];
   const std::vector<int64_t> order = order_of(indices, experts);
   Array y({indices.size(), width});
-  for (int64_t i = 0; i < y.size(); ++i) y[i] = x[order[static_cast<size_t>(i / width)] / k * width + i % width];
+  for (int64_t i = 0; i < y.size(); ++i) {
+    const int64_t pair = order[static_cast<size_t>(i / width)];
+    if (pair >= 0) y[i] = x[pair / k * width + i % width];
+  }
   return y;
 }
 
@@ -51,7 +59,7 @@ Array combine_of(const Array& rows, const Array& weights, const Array& indices, 
   Array y({indices.shape[0], width});
   for (int64_t i = 0; i < rows.size(); ++i) {
     const int64_t pair = order[static_cast<size_t>(i / width)];
-    y[pair / k * width + i % width] += weights[pair] * rows[i];
+    if (pair >= 0) y[pair / k * width + i % width] += weights[pair] * rows[i];
   }
   return y;
 }
@@ -73,50 +81,55 @@ std::vector<Sizes> device_sizes() {
 
 // One case for each of the sizes; `inputs` come before the indices.
 template <class Make>
-std::vector<OpCase> cases(const std::vector<Sizes>& list_of_sizes, Make&& make) {
+std::vector<OpCase> cases(const std::vector<Sizes>& list_of_sizes, bool whole, Make&& make) {
   std::vector<OpCase> list;
   for (const Sizes& s : list_of_sizes) {
-    OpCase c = make(s);
+    OpCase c = make(s, whole);
     c.name = message(s.tokens, " tokens, ", s.k, " of ", s.experts, ", width ", s.width);
     c.inputs.push_back(indices({s.tokens, s.k}, s.experts));
+    if (!whole) c.inputs.back().low = -1;  // no_expert
     list.push_back(std::move(c));
   }
   return list;
 }
 
-OpCase plan_case(const Sizes& s) {
+OpCase plan_case(const Sizes& s, bool whole) {
   return {"",
           {},
-          [s](const Tensors& t) {
-            const MoePlan plan = moe_plan(t[0], s.experts);
+          [s, whole](const Tensors& t) {
+            const MoePlan plan = moe_plan(t[0], s.experts, whole);
             return Tensors{plan.order, plan.place, plan.offsets, plan.counts};
           },
           [s](const Arrays& a) { return plan_of(a[0], s.experts); }};
 }
 
-OpCase dispatch_case(const Sizes& s) {
+OpCase dispatch_case(const Sizes& s, bool whole) {
   return {"",
           {{{s.tokens, s.width}}},
-          [s](const Tensors& t) { return Tensors{moe_dispatch(t[0], moe_plan(t[1], s.experts))}; },
+          [s, whole](const Tensors& t) { return Tensors{moe_dispatch(t[0], moe_plan(t[1], s.experts, whole))}; },
           [s](const Arrays& a) { return Arrays{dispatch_of(a[0], a[1], s.experts)}; }};
 }
 
-OpCase combine_case(const Sizes& s) {
+OpCase combine_case(const Sizes& s, bool whole) {
   return {"",
           {{{s.tokens * s.k, s.width}}, {{s.tokens, s.k}}},
-          [s](const Tensors& t) { return Tensors{moe_combine(t[0], t[1], moe_plan(t[2], s.experts))}; },
+          [s, whole](const Tensors& t) { return Tensors{moe_combine(t[0], t[1], moe_plan(t[2], s.experts, whole))}; },
           [s](const Arrays& a) { return Arrays{combine_of(a[0], a[1], a[2], s.experts)}; }};
 }
 
-OpSpec spec_of(const char* name, OpCase (*make)(const Sizes&), OpSpecOptions options = {}) {
-  options.device_cases = [=] { return cases(device_sizes(), make); };
+OpSpec spec_of(const char* name, OpCase (*make)(const Sizes&, bool), bool whole, OpSpecOptions options = {}) {
+  options.device_cases = [=] { return cases(device_sizes(), whole, make); };
   return OpSpec(
-      name, [=] { return cases(sizes, make); }, options);
+      name, [=] { return cases(sizes, whole, make); }, options);
 }
 
-const OpSpec moe_plan_spec = spec_of("moe_plan", plan_case, {.dtypes = {DType::i64}, .gradient = false});
-const OpSpec moe_dispatch_spec = spec_of("moe_dispatch", dispatch_case);
-const OpSpec moe_combine_spec = spec_of("moe_combine", combine_case);
+const OpSpec moe_plan_spec = spec_of("moe_plan", plan_case, true, {.dtypes = {DType::i64}, .gradient = false});
+const OpSpec moe_dispatch_spec = spec_of("moe_dispatch", dispatch_case, true);
+const OpSpec moe_combine_spec = spec_of("moe_combine", combine_case, true);
+const OpSpec moe_plan_gaps_spec =
+    spec_of("moe_plan_with_pairs_that_go_nowhere", plan_case, false, {.dtypes = {DType::i64}, .gradient = false});
+const OpSpec moe_dispatch_gaps_spec = spec_of("moe_dispatch_with_pairs_that_go_nowhere", dispatch_case, false);
+const OpSpec moe_combine_gaps_spec = spec_of("moe_combine_with_pairs_that_go_nowhere", combine_case, false);
 
 BOOST_AUTO_TEST_SUITE(moe)
 
