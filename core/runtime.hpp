@@ -56,8 +56,9 @@ class DeviceRuntime {
   // At most this many bytes from the system; 0: no limit. A request beyond throws OutOfMemoryError.
   virtual void set_memory_limit(Device device, size_t bytes) = 0;
 
-  // For StepGraph. A pool is memory that a graph keeps to itself: requests come from it between use_pool(pool) and
-  // use_pool(0). record() runs `work` without doing it. They throw CaptureError on a device without graphs.
+  // For StepGraph. A pool is memory that a graph keeps to itself: the calling thread's requests come from it between
+  // use_pool(pool) and use_pool(0). record() runs `work` without doing it. They throw CaptureError on a device without
+  // graphs.
   virtual bool can_record(Device device) const;
   virtual int new_pool(Device device);
   virtual void use_pool(Device device, int pool);

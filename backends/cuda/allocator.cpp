@@ -6,6 +6,7 @@
 #include <cstdlib>
 
 #include "backends/cuda/check.hpp"
+#include "core/counters.hpp"
 
 namespace mahia::cuda {
 namespace {
@@ -15,6 +16,9 @@ constexpr unsigned char guard_byte = 0xA5;
 constexpr size_t small_limit = size_t{1} << 20;  // requests up to here share small segments
 constexpr size_t small_segment = size_t{2} << 20;
 constexpr size_t large_segment = size_t{32} << 20;  // requests up to a quarter of it share large ones
+
+// By device: the pool that the thread's requests are served from.
+thread_local std::array<int, max_devices> pools{};
 
 size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 
@@ -91,10 +95,7 @@ void CachingAllocator::set_limit(size_t bytes) {
   limit_ = bytes;
 }
 
-void CachingAllocator::use_pool(int pool) {
-  const std::scoped_lock lock(mutex_);
-  pool_ = pool;
-}
+void CachingAllocator::use_pool(int pool) { pools[static_cast<size_t>(device_.index)] = pool; }
 
 int CachingAllocator::new_pool() {
   const std::scoped_lock lock(mutex_);
@@ -114,8 +115,9 @@ void CachingAllocator::release_pool(int pool) noexcept {
 
 // The smallest free block that fits.
 CachingAllocator::Block* CachingAllocator::find_free(size_t size, bool small) {
-  Block wanted{nullptr, size, pool_, small};
-  const auto& free = free_[pool_].of(&wanted);
+  const int pool = pools[static_cast<size_t>(device_.index)];
+  Block wanted{nullptr, size, pool, small};
+  const auto& free = free_[pool].of(&wanted);
   const auto found = free.lower_bound(&wanted);
   return found == free.end() ? nullptr : *found;
 }
@@ -134,17 +136,18 @@ void* CachingAllocator::from_system(size_t bytes) {
 
 CachingAllocator::Block* CachingAllocator::new_segment(size_t size, size_t bytes, bool small) {
   void* data = from_system(bytes);
-  if (data == nullptr) {
+  if (data == nullptr && !recording_) {
     release_segments();
     data = from_system(bytes);
   }
   if (data == nullptr) throw_out_of_memory(size);
   ++stats_.system_allocations;
   stats_.reserved += static_cast<int64_t>(bytes);
-  auto block = std::make_unique<Block>(Block{static_cast<char*>(data), bytes, pool_, small});
+  const int pool = pools[static_cast<size_t>(device_.index)];
+  auto block = std::make_unique<Block>(Block{static_cast<char*>(data), bytes, pool, small});
   Block* result = block.get();
   blocks_[data] = std::move(block);
-  free_[pool_].of(result).insert(result);
+  free_[pool].of(result).insert(result);
   return result;
 }
 
@@ -173,6 +176,7 @@ CachingAllocator::Block* CachingAllocator::join(Block* block, Block* next) {
 // Only those of the common pool: a graph reads and writes its pool's memory without asking.
 void CachingAllocator::release_segments() {
   check_cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+  if (caching_) add_host_wait();
   for (auto* free : {&free_[0].small, &free_[0].large}) {
     for (auto it = free->begin(); it != free->end();) {
       Block* block = *it;

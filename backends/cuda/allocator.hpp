@@ -13,6 +13,8 @@
 
 namespace mahia::cuda {
 
+inline constexpr int max_devices = 16;
+
 // Device memory out of segments from cudaMalloc, split and joined again, best fit. All work of a device runs on one
 // stream, so memory given back may be handed out at once: whoever writes it next runs after whoever read it last.
 //
@@ -31,12 +33,14 @@ class CachingAllocator {
   void reset_peak();
   // How many blocks had a guard overwritten.
   int64_t overwritten_guards() const { return overwritten_; }
-  // Gives segments without a block in use back to CUDA; the device must be idle.
+  // Gives segments without a block in use back to CUDA, after waiting for the device.
   void empty_cache();
+  // While a step is recorded nothing may wait, so nothing is given back: too little memory is an error at once.
+  void set_recording(bool recording) { recording_ = recording; }
   // At most this much from cudaMalloc; 0: no limit.
   void set_limit(size_t bytes);
 
-  // Requests are served from this pool from now on; 0 is the common one.
+  // The calling thread's requests are served from this pool from now on; 0 is the common one.
   void use_pool(int pool);
   int new_pool();
   // Its memory, free now or later, goes to the common pool.
@@ -76,8 +80,9 @@ class CachingAllocator {
   bool caching_;
   size_t guard_ = 0;  // bytes before and after each block
   std::atomic<int64_t> overwritten_{0};
+  std::atomic<bool> recording_{false};
   mutable std::mutex mutex_;
-  int pool_ = 0, last_pool_ = 0;
+  int last_pool_ = 0;
   std::map<int, FreeBlocks> free_;                            // by pool
   std::unordered_map<void*, std::unique_ptr<Block>> blocks_;  // all of them, by address
   MemoryStats stats_;

@@ -22,8 +22,6 @@
 namespace mahia::cuda {
 namespace {
 
-constexpr int max_devices = 16;
-
 struct DeviceState {
   explicit DeviceState(Device device) : allocator(device) {}
   CachingAllocator allocator;
@@ -194,7 +192,11 @@ class CudaRuntime final : public DeviceRuntime {
   size_t piece_bytes(Device) const override { return size_t{512} << 20; }  // large products, few launches
   MemoryStats memory_stats(Device device) const override { return state_of(device).allocator.stats(); }
   void reset_peak_memory_stats(Device device) override { state_of(device).allocator.reset_peak(); }
-  void empty_cache(Device device) override { state_of(device).allocator.empty_cache(); }
+  void empty_cache(Device device) override {
+    DeviceState& state = state_of(device);
+    check<CaptureError>(!state.recording, "capture: no memory can be given back while a step is recorded");
+    state.allocator.empty_cache();
+  }
   void set_memory_limit(Device device, size_t bytes) override { state_of(device).allocator.set_limit(bytes); }
 
   void* allocate_pinned(Device device, size_t bytes) override { return state_of(device).pinned.allocate(bytes); }
@@ -217,18 +219,21 @@ class CudaRuntime final : public DeviceRuntime {
     check_cuda(cudaStreamBeginCapture(state.stream, cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
     state.recorder = std::this_thread::get_id();
     state.recording = true;
+    state.allocator.set_recording(true);
     state.draws = false;
     cudaGraph_t graph = nullptr;
     try {
       work();
     } catch (...) {
       state.recording = false;
+      state.allocator.set_recording(false);
       cudaStreamEndCapture(state.stream, &graph);
       if (graph != nullptr) cudaGraphDestroy(graph);
       cudaGetLastError();
       throw;
     }
     state.recording = false;
+    state.allocator.set_recording(false);
     check_cuda(cudaStreamEndCapture(state.stream, &graph), "cudaStreamEndCapture");
     cudaGraphExec_t executable = nullptr;
     const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
