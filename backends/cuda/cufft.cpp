@@ -12,6 +12,7 @@
 #include "backends/cuda/check.hpp"
 #include "backends/cuda/runtime.hpp"
 #include "core/counters.hpp"
+#include "core/runtime.hpp"
 #include "core/scratch.hpp"
 
 namespace mahia::cuda {
@@ -79,17 +80,40 @@ struct Plan {
   bool in_graph = false;  // a captured graph reads its tables: kept for ever
 };
 
-Plan make_plan(const PlanKey& key) {
-  Plan plan{key};
+// The status of making it; there is no handle unless it is CUFFT_SUCCESS.
+cufftResult try_to_make(Plan& plan) {
+  const PlanKey& key = plan.key;
   const bool forward = key.kind == CUFFT_R2C || key.kind == CUFFT_D2Z;
   long long n = key.n, reals = key.pitch, pairs = key.pitch / 2;
   long long &in = forward ? reals : pairs, &out = forward ? pairs : reals;
-  check_cufft(cufftCreate(&plan.handle), "cufftCreate");
-  cufftResult status = cufftSetAutoAllocation(plan.handle, 0);
+  cufftResult status = cufftCreate(&plan.handle);
+  if (status != CUFFT_SUCCESS) return status;
+  status = cufftSetAutoAllocation(plan.handle, 0);
   if (status == CUFFT_SUCCESS) {
     status = cufftMakePlanMany64(plan.handle, 1, &n, &in, 1, in, &out, 1, out, key.kind, key.count, &plan.work_bytes);
   }
   if (status != CUFFT_SUCCESS) cufftDestroy(plan.handle);
+  return status;
+}
+
+// cuFFT takes memory for its tables from CUDA: what the allocator keeps unused is given back when there is too little.
+Plan make_plan(const PlanKey& key) {
+  Plan plan{key};
+  cufftResult status = try_to_make(plan);
+  if (status == CUFFT_ALLOC_FAILED) {
+    empty_cache(key.device);
+    cudaGetLastError();
+    status = try_to_make(plan);
+  }
+  if (status == CUFFT_ALLOC_FAILED) {
+    cudaGetLastError();
+    size_t free = 0, total = 0;
+    cudaMemGetInfo(&free, &total);
+    const MemoryStats stats = memory_stats(key.device);
+    fail<OutOfMemoryError>(key.device, ": out of memory: cuFFT's plan for ", key.count, " transforms of length ", key.n,
+                           "; free on the device ", free, " of ", total, "; reserved by this process ", stats.reserved,
+                           ", of it in use ", stats.allocated);
+  }
   check_cufft(status, "cufftMakePlanMany64");
   return plan;
 }
