@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "backends/cuda/check.hpp"
+#include "core/counters.hpp"
 
 namespace mahia::cuda {
 
@@ -14,11 +15,20 @@ void StagingRing::start() {
   }
 }
 
+void StagingRing::wait_for(cudaEvent_t event) {
+  const cudaError_t status = cudaEventQuery(event);
+  if (status == cudaSuccess) return;
+  check<DeviceError>(status == cudaErrorNotReady, "cudaEventQuery: ", cudaGetErrorString(status));
+  cudaGetLastError();  // "not ready" is no error to be found later
+  add_host_wait();
+  check_cuda(cudaEventSynchronize(event), "cudaEventSynchronize");
+}
+
 void StagingRing::copy(void* dst, const void* src, size_t bytes, cudaStream_t stream) {
   const std::scoped_lock lock(mutex_);
   if (memory_ == nullptr) start();
   const size_t slot = next_++ % slots;
-  if (slot % group == 0) check_cuda(cudaEventSynchronize(done_[slot / group]), "cudaEventSynchronize");
+  if (slot % group == 0) wait_for(done_[slot / group]);
   char* const staged = memory_ + slot * slot_bytes;
   std::memcpy(staged, src, bytes);
   check_cuda(cudaMemcpyAsync(dst, staged, bytes, cudaMemcpyHostToDevice, stream), "copy");

@@ -21,6 +21,7 @@ class StagingRing {
  private:
   static constexpr size_t slots = 32, group = 8;  // one event for each group of slots
   void start();
+  static void wait_for(cudaEvent_t event);
 
   std::mutex mutex_;
   char* memory_ = nullptr;
