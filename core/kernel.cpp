@@ -24,12 +24,16 @@ void KernelBase::add(DeviceType type, AnyFunction function) {
   functions_[i] = registered_[i]++ == 0 ? function : nullptr;
 }
 
-void KernelBase::wait_for(Device device) const {
-  try {
-    synchronize(device);
-  } catch (const DeviceError& error) {
-    fail<DeviceError>(name_, ": ", error.what());
+void KernelBase::wait_for(Device device) { synchronize(device); }
+
+// The innermost slot's name stands: slots call each other.
+void KernelBase::throw_named(const DeviceError& error) const {
+  const std::string_view what = error.what();
+  for (const KernelBase* slot : slots()) {
+    const std::string_view name = slot->name();
+    if (what.starts_with(name) && what.substr(name.size()).starts_with(": ")) throw DeviceError(error);
   }
+  fail<DeviceError>(name_, ": ", what);
 }
 
 void KernelBase::throw_missing(DeviceType type) const {

@@ -27,8 +27,28 @@ class KernelBase {
   constexpr explicit KernelBase(const char* name) : name_(name) {}
   void add(DeviceType type, AnyFunction function);
   [[noreturn]] void throw_missing(DeviceType type) const;
-  void wait_for(Device device) const;
+  static void wait_for(Device device);
+  [[noreturn]] void throw_named(const DeviceError& error) const;
   [[noreturn]] void throw_mixed_devices(std::span<const ConstView* const> operands) const;
+
+  template <class T>
+  static constexpr bool is_view = std::is_base_of_v<ConstView, std::remove_cvref_t<T>>;
+  template <class T>
+  static constexpr bool is_views = std::is_same_v<std::remove_cvref_t<T>, std::span<const ConstView>> ||
+                                   std::is_same_v<std::remove_cvref_t<T>, std::span<const View>>;
+
+  // Looks at one argument: the device of its views, and whether one of another device was seen before.
+  template <class T>
+  static void note_device(const T& arg, Device& device, bool& seen, bool& mixed) {
+    if constexpr (is_view<T>) {
+      if (!arg.defined()) return;
+      mixed = mixed || (seen && !(arg.device() == device));
+      device = arg.device();
+      seen = true;
+    } else if constexpr (is_views<T>) {
+      for (const auto& view : arg) note_device(view, device, seen, mixed);
+    }
+  }
 
   const char* name_;
   AnyFunction functions_[device_type_count] = {};  // null: none, or registered twice
@@ -65,29 +85,20 @@ class Kernel<void(Args...)> : public KernelBase {
     if (counting_costs.load(std::memory_order_relaxed)) [[unlikely]] {
       if (cost_ != nullptr) add_cost(cost_(args...));
     }
-    reinterpret_cast<Function>(function)(args...);
     if (waiting_after_calls.load(std::memory_order_relaxed)) [[unlikely]]
-      wait_for(device);
+      return call_and_wait(reinterpret_cast<Function>(function), device, args...);
+    reinterpret_cast<Function>(function)(args...);
   }
 
  private:
   friend struct Registered;
 
-  template <class T>
-  static constexpr bool is_view = std::is_base_of_v<ConstView, std::remove_cvref_t<T>>;
-  template <class T>
-  static constexpr bool is_views = std::is_same_v<std::remove_cvref_t<T>, std::span<const ConstView>> ||
-                                   std::is_same_v<std::remove_cvref_t<T>, std::span<const View>>;
-
-  template <class T>
-  static void note_device(const T& arg, Device& device, bool& seen, bool& mixed) {
-    if constexpr (is_view<T>) {
-      if (!arg.defined()) return;
-      mixed = mixed || (seen && !(arg.device() == device));
-      device = arg.device();
-      seen = true;
-    } else if constexpr (is_views<T>) {
-      for (const auto& view : arg) note_device(view, device, seen, mixed);
+  __attribute__((noinline, cold)) void call_and_wait(Function function, Device device, const Args&... args) const {
+    try {
+      function(args...);
+      wait_for(device);
+    } catch (const DeviceError& error) {  // in the starting of a kernel, or in one
+      throw_named(error);
     }
   }
 

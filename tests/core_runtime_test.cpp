@@ -34,6 +34,13 @@ void nothing(ConstView, ConstView) {}
 const Registered first(DeviceType::cpu, twice, nothing), second(DeviceType::cpu, twice, nothing);
 const Registered counted_registered(DeviceType::cpu, counted, nothing);
 
+// As on a GPU whose kernel cannot start, in a slot that another one calls.
+constinit Slot failing{"test_failing"}, calling{"test_calling"};
+void cannot_start(ConstView, ConstView) { throw DeviceError("kernel launch: invalid configuration argument"); }
+void call_failing(ConstView a, ConstView b) { failing(a, b); }
+const Registered failing_registered(DeviceType::cpu, failing, cannot_start);
+const Registered calling_registered(DeviceType::cpu, calling, call_failing);
+
 // Sets the number of threads for a scope.
 struct Threads {
   explicit Threads(int n) : before(num_threads()) { set_num_threads(n); }
@@ -55,6 +62,15 @@ BOOST_AUTO_TEST_CASE(a_slot_says_what_it_lacks) {
                             "test_counted: operands are on different devices: f32 [1] cpu:0, f32 [1] cuda:0");
   BOOST_TEST(counted.has(DeviceType::cpu));
   BOOST_TEST(!counted.has(DeviceType::cuda));
+}
+
+BOOST_AUTO_TEST_CASE(a_device_error_names_its_slot_when_calls_are_waited_for) {
+  const Tensor x = zeros({3});
+  check_throws<DeviceError>([&] { calling(x, x); }, "kernel launch: invalid configuration argument");
+  waiting_after_calls = true;
+  check_throws<DeviceError>([&] { failing(x, x); }, "test_failing: kernel launch: invalid configuration argument");
+  check_throws<DeviceError>([&] { calling(x, x); }, "test_failing: kernel launch: invalid configuration argument");
+  waiting_after_calls = false;
 }
 
 BOOST_AUTO_TEST_CASE(an_undefined_operand_has_no_device) {
