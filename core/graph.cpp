@@ -41,6 +41,7 @@ StepGraph::~StepGraph() {
 }
 
 bool StepGraph::run(const std::function<void()>& step) {
+  check<CaptureError>(!running, "StepGraph: a step cannot run inside another one, which would keep its memory");
   if (recorded_) {
     recorded_->replay(random_step() - recorded_step_);
     return true;

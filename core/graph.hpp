@@ -23,7 +23,8 @@ class StepGraph {
   StepGraph(const StepGraph&) = delete;
   StepGraph& operator=(const StepGraph&) = delete;
 
-  // Returns false when the step's host code ran, true when a record of it was replayed without that code.
+  // Returns false when the step's host code ran, true when a record of it was replayed without that code. Throws
+  // CaptureError inside the step of another graph.
   bool run(const std::function<void()>& step);
   // Whether the calling thread is inside a run(). What a step computes then must not be kept for later steps, nor taken
   // from earlier ones: a replay would go on reading it whatever has become of it.

@@ -2,7 +2,9 @@
 // What the CUDA backend promises as a whole; needs `mahia-tests -- --device cuda`. The ops' values are in the specs.
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <thread>
 
+#include "autograd/grad_mode.hpp"
 #include "core/copy.hpp"
 #include "core/factory.hpp"
 #include "core/graph.hpp"
@@ -18,6 +20,7 @@
 #include "ops/shape.hpp"
 #include "tests/support/device.hpp"
 #include "tests/support/op_spec.hpp"
+#include "train/step_state.hpp"
 
 namespace mahia {
 namespace {
@@ -145,6 +148,57 @@ BOOST_AUTO_TEST_CASE(a_step_that_reads_its_values_cannot_be_captured, *boost::un
   graph.run(step);
   check_throws<CaptureError>([&] { graph.run(step); },
                              "capture: a step that is recorded cannot read values on the host");
+  BOOST_TEST(sum(x).item<float>() == 3.0f);
+}
+
+BOOST_AUTO_TEST_CASE(a_step_inside_a_step_is_refused, *boost::unit_test::precondition(NeedsCuda())) {
+  const Tensor x = ones({3}, DType::f32, tested_device());
+  StepGraph outer(tested_device()), inner(tested_device());
+  for (int i = 0; i < 3; ++i) {  // while the outer one warms up and while it records
+    check_throws<CaptureError>([&] { outer.run([&] { inner.run([&] { x * 2; }); }); },
+                               "StepGraph: a step cannot run inside another one");
+  }
+  train::StepState state(tested_device());
+  StepGraph graph(tested_device());
+  check_throws<CaptureError>([&] { graph.run([&] { state.advance(3, {}); }); },
+                             "StepState: advance() inside a step that is captured");
+  BOOST_TEST(!StepGraph::is_running());
+}
+
+// A graph's memory is asked for by the thread that runs it; tensors that another one makes meanwhile are not in it.
+BOOST_AUTO_TEST_CASE(a_graph_keeps_only_its_own_threads_memory, *boost::unit_test::precondition(NeedsCuda())) {
+  const NoGrad no_grad;
+  const Tensor x = ones({1 << 20}, DType::f32, tested_device());
+  Tensor mine, other;
+  {
+    StepGraph graph(tested_device());
+    graph.run([&] {
+      mine = empty({1 << 20}, DType::f32, tested_device());
+      std::thread([&] { other = empty({1 << 20}, DType::f32, tested_device()); }).join();
+      copy_into(x * 2, mine);
+    });
+    graph.run([&] { copy_into(x * 3, mine); });
+    copy_into(x * 7, other);
+    graph.run([&] { copy_into(x * 4, mine); });
+    for (int i = 0; i < 3; ++i) BOOST_TEST(graph.run([] {}));
+    BOOST_TEST(sum(mine).item<float>() == 4.0f * (1 << 20));
+    BOOST_TEST(sum(other).item<float>() == 7.0f * (1 << 20));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(too_little_memory_while_recording_is_an_error_at_once,
+                     *boost::unit_test::precondition(NeedsCuda())) {
+  const Tensor x = ones({3}, DType::f32, tested_device());
+  StepGraph graph(tested_device());
+  bool greedy = false;
+  const auto step = [&] {
+    const Tensor y = x * 2;
+    if (greedy) empty({int64_t{1} << 44}, DType::f32, tested_device());
+  };
+  graph.run(step);
+  graph.run(step);
+  greedy = true;
+  check_throws<OutOfMemoryError>([&] { graph.run(step); }, "out of memory: wanted ");
   BOOST_TEST(sum(x).item<float>() == 3.0f);
 }
 

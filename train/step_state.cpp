@@ -5,6 +5,7 @@
 
 #include "core/copy.hpp"
 #include "core/factory.hpp"
+#include "core/graph.hpp"
 
 namespace mahia::train {
 namespace {
@@ -24,6 +25,9 @@ StepState::StepState(Device device) : values_(zeros({sizeof(Numbers)}, DType::u8
 }
 
 const StepState& StepState::advance(int64_t number, const Schedules& schedules) {
+  check<CaptureError>(!StepGraph::is_running(),
+                      "StepState: advance() inside a step that is captured: a replay would see step ", number,
+                      " for ever; call it before StepGraph::run");
   host_step = number;
   host_lr = schedules.lr.at(number);
   host_aux = schedules.aux.at(number);

@@ -17,7 +17,7 @@ struct Schedules {
 class StepState {
  public:
   explicit StepState(Device device = cpu_device);
-  // The values of optimizer step `step` (0, 1, ...).
+  // The values of optimizer step `step` (0, 1, ...). Throws CaptureError inside a StepGraph's step.
   const StepState& advance(int64_t step, const Schedules& schedules);
 
   Tensor lr;    // f64 []
