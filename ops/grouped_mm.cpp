@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/grouped_mm.hpp"
 
+#include <limits>
+
 #include "autograd/record.hpp"
 #include "core/factory.hpp"
 #include "ops/shape.hpp"
@@ -14,6 +16,8 @@ void check_operands(const Tensor& x, const Tensor& weight, const Tensor& offsets
       "grouped_mm: needs one floating dtype: x ", x, ", weight ", weight, ", bias ", bias);
   check<ShapeError>(x.rank() == 2 && weight.rank() == 3 && x.size(1) == weight.size(2),
                     "grouped_mm: x (N, in) and weight (E, out, in) disagree: x ", x, ", weight ", weight);
+  check<ShapeError>(x.size(0) <= std::numeric_limits<int32_t>::max(),
+                    "grouped_mm: offsets are i32 and cannot count the rows of x ", x);
   check<DTypeError>(offsets.dtype() == DType::i32, "grouped_mm: offsets must be i32: offsets ", offsets);
   check<ShapeError>(offsets.shape() == Shape{weight.size(0) + 1},
                     "grouped_mm: weight (E, out, in) and offsets (E + 1) disagree on `E`: weight ", weight,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "ops/matmul.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
-#include <limits>
 #include <optional>
 
 #include "backends/cuda/cublas.hpp"
@@ -149,19 +149,36 @@ View in_rows(const Scratch& memory, const ConstView& v) {
   return {memory.data<void>(), v.shape(), contiguous_strides(v.shape()), v.dtype(), v.device()};
 }
 
-// c = a b, a row of c by row i of a alone and always in the same way: all operands are brought into one order in
-// memory, and the kernel of grouped_mm, here with one group, has one tile and one order of sums for all rows.
+// Whether grouped_mm reads the weight (out, in) by the tensor cores of Hopper as it lies, if it reads the rows so.
+bool suits_tensor_cores(const ConstView& weight) {
+  const auto runs_along = [&](int axis) {
+    return weight.stride(axis) == 1 && weight.stride(1 - axis) > 0 && weight.stride(1 - axis) % 8 == 0;
+  };
+  return reinterpret_cast<uintptr_t>(weight.raw()) % 16 == 0 && (runs_along(0) || runs_along(1));
+}
+
+// c = a b, a row of c by row i of a alone and always in the same way: all operands are brought into orders in memory
+// that one kernel of grouped_mm reads, here with one group; it has one tile and one order of sums for all rows.
 void multiply_by_rows(const ConstView& a, const ConstView& b, const ConstView& bias, const View& c) {
   const Device device = c.device();
+  const int64_t in = b.size(0), out = b.size(1);
   const Scratch offsets(device, 2 * sizeof(int32_t)), rows(device, static_cast<size_t>(a.numel()) * size_of(a.dtype())),
       result(device, static_cast<size_t>(c.numel()) * size_of(c.dtype()));
+  std::optional<Scratch> moved;
+  ConstView factor = transposed(b);
+  if (b.dtype() == DType::bf16 && in % 8 == 0 && !suits_tensor_cores(factor)) {
+    moved.emplace(device, static_cast<size_t>(b.numel()) * size_of(b.dtype()));
+    const View copy = in_rows(*moved, factor);
+    kernels::copy(factor, copy);
+    factor = copy;
+  }
   const View ends(offsets.data<void>(), {2}, {1}, DType::i32, device), left = in_rows(rows, a), y = in_rows(result, c);
   kernels::FewBytes bytes{};
   const std::array<int32_t, 2> values{0, static_cast<int32_t>(a.size(0))};
   std::memcpy(bytes.data(), values.data(), sizeof(values));
   kernels::set_bytes(ends, bytes);
   kernels::copy(a, left);
-  const ConstView weight(b.raw(), {1, b.size(1), b.size(0)}, {0, b.stride(1), b.stride(0)}, b.dtype(), device);
+  const ConstView weight(factor.raw(), {1, out, in}, {out * in, factor.stride(0), factor.stride(1)}, b.dtype(), device);
   const ConstView add = bias.defined() ? ConstView(bias.raw(), {1, bias.size(-1)}, {0, 1}, bias.dtype(), device) : bias;
   kernels::grouped_mm(left, weight, ends, add, y);
   kernels::copy(y, c);
@@ -169,14 +186,27 @@ void multiply_by_rows(const ConstView& a, const ConstView& b, const ConstView& b
 
 // Sums over the rows, such as weights' gradients, and products that are widened have no rows to keep apart.
 bool keeps_rows_apart(const ConstView& a, const ConstView& start, const View& c) {
-  return batch_invariant() && c.dtype() == a.dtype() && (!start.defined() || is_one_row(start)) && a.size(-1) > 0 &&
-         c.size(-2) < std::numeric_limits<int32_t>::max();
+  return batch_invariant() && c.dtype() == a.dtype() && (!start.defined() || is_one_row(start)) && a.size(-1) > 0;
+}
+
+// Rows [begin, begin + count) of a matrix.
+template <class V>
+V rows_of(const V& v, int64_t begin, int64_t count) {
+  char* const data = const_cast<char*>(at(v, begin * v.stride(0)));
+  return {data, {count, v.size(1)}, {v.stride(0), v.stride(1)}, v.dtype(), v.device()};
 }
 
 void matmul(ConstView a, ConstView b, ConstView start, View c) {
   if (!keeps_rows_apart(a, start, c)) return multiply(a, b, start, c);
-  for (int64_t i = 0; i < c.numel() / (c.size(-2) * c.size(-1)); ++i)
-    multiply_by_rows(matrix(a, i), matrix(b, i), start, matrix(c, i));
+  constexpr int64_t most = int64_t{1} << 30;  // rows that 32 bits count
+  for (int64_t i = 0; i < c.numel() / (c.size(-2) * c.size(-1)); ++i) {
+    const ConstView left = matrix(a, i), right = matrix(b, i);
+    const View result = matrix(c, i);
+    for (int64_t row = 0; row < c.size(-2); row += most) {
+      const int64_t count = std::min(most, c.size(-2) - row);
+      multiply_by_rows(rows_of(left, row, count), right, start, rows_of(result, row, count));
+    }
+  }
 }
 
 const Registered registered_matmul(DeviceType::cuda, kernels::matmul, matmul);
