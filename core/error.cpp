@@ -2,8 +2,13 @@
 #include "core/error.hpp"
 
 #include <charconv>
+#include <cstdio>
 
 namespace mahia {
+
+void warn(std::string_view text) {
+  std::fprintf(stderr, "mahia: warning: %.*s\n", static_cast<int>(text.size()), text.data());
+}
 
 void describe(std::string& out, std::string_view part) { out += part; }
 

@@ -43,6 +43,9 @@ struct OutOfMemoryError : Error {
   using Error::Error;
 };
 
+// One line on standard error, behind "mahia: warning: ".
+void warn(std::string_view text);
+
 // How one part of a message is written; tensors, shapes, dtypes and devices add overloads beside their types.
 void describe(std::string& out, std::string_view part);
 void describe(std::string& out, int64_t part);

@@ -24,8 +24,6 @@ namespace {
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
-void warn(const std::string& text) { std::fprintf(stderr, "mahia: warning: %s\n", text.c_str()); }
-
 void check_options(const RouterConfig& c) {
   const RouterOptions& o = c.options;
   check<ValueError>(o.groups >= 1 && c.num_experts % o.groups == 0, "Router: ", c.num_experts,

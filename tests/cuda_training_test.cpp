@@ -22,6 +22,7 @@
 #include "tests/support/device.hpp"
 #include "tests/support/op_spec.hpp"
 #include "tests/support/temporary_folder.hpp"
+#include "tests/support/warnings.hpp"
 #include "train/optimizer.hpp"
 #include "train/precision.hpp"
 #include "train/train_step.hpp"
@@ -34,6 +35,7 @@ using tests::BatchInvariant;
 using tests::check_same_bits;
 using tests::NeedsCuda;
 using tests::tested_device;
+using tests::warnings_of;
 
 // A small language model, trained on the same random bytes on any device.
 struct Training {
@@ -178,21 +180,37 @@ Tensor random_ids(int64_t index, const Shape& shape) {
   return to(rand(shape, {random_key("tests", "batches"), 0, static_cast<uint64_t>(index)}) * 254.0, DType::i64);
 }
 
-BOOST_AUTO_TEST_CASE(each_shape_of_batch_has_its_own_record, *boost::unit_test::precondition(NeedsCuda())) {
-  const auto data = std::make_shared<MadeBatches>([](int64_t i) {
-    const Tensor ids = i % 3 == 2 ? random_ids(i, {5, 41}) : random_ids(i, {3, 100});
+// The losses of 40 steps on batches of random tokens whose shape depends on their number.
+std::vector<double> losses_on(const std::function<Shape(int64_t)>& shape, bool capture) {
+  const auto data = std::make_shared<MadeBatches>([&](int64_t i) {
+    const Tensor ids = random_ids(i, shape(i));
     return train::Batch{ids, ids};
   });
-  const auto losses = [&](bool capture) {
-    manual_seed(14);
-    Training training(tested_device());
-    std::vector<double> values;
-    train::TrainerOptions options{.steps = 40, .capture = capture, .log_every = 1};
-    options.on_step = [&](const train::Progress& p) { values.push_back(p.loss); };
-    train::Trainer(training.model, *training.optimizer, data, options).run();
-    return values;
+  manual_seed(14);
+  Training training(tested_device());
+  std::vector<double> values;
+  train::TrainerOptions options{.steps = 40, .capture = capture, .log_every = 1};
+  options.on_step = [&](const train::Progress& p) { values.push_back(p.loss); };
+  train::Trainer(training.model, *training.optimizer, data, options).run();
+  return values;
+}
+
+BOOST_AUTO_TEST_CASE(each_shape_of_batch_has_its_own_record, *boost::unit_test::precondition(NeedsCuda())) {
+  const auto shape = [](int64_t i) { return i % 3 == 2 ? Shape{5, 41} : Shape{3, 100}; };
+  BOOST_TEST(losses_on(shape, true) == losses_on(shape, false), boost::test_tools::per_element());
+}
+
+// Nine shapes by turns: each record is dropped before it comes back.
+BOOST_AUTO_TEST_CASE(too_many_shapes_by_turns_are_a_warning, *boost::unit_test::precondition(NeedsCuda())) {
+  const auto losses = [](bool capture, int64_t shapes) {
+    return losses_on([shapes](int64_t i) { return Shape{2, 20 + i % shapes}; }, capture);
   };
-  BOOST_TEST(losses(true) == losses(false), boost::test_tools::per_element());
+  std::vector<double> captured;
+  BOOST_TEST(warnings_of([&] { captured = losses(true, 9); }) ==
+             "mahia: warning: train: more than 8 shapes of batches come by turns; graphs are kept for so many, so that "
+             "steps are recorded again and again or not at all: pad the batches to fewer shapes\n");
+  BOOST_TEST(captured == losses(false, 9), boost::test_tools::per_element());
+  BOOST_TEST(warnings_of([&] { losses(true, 8); }) == "");
 }
 
 BOOST_AUTO_TEST_CASE(replayed_steps_take_no_memory, *boost::unit_test::precondition(NeedsCuda())) {

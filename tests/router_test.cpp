@@ -2,11 +2,8 @@
 // The router, its losses and its statistics.
 #include "nn/router.hpp"
 
-#include <unistd.h>
-
 #include <boost/test/unit_test.hpp>
 #include <cmath>
-#include <cstdio>
 
 #include "autograd/backward.hpp"
 #include "autograd/grad_mode.hpp"
@@ -18,6 +15,7 @@
 #include "ops/shape.hpp"
 #include "tests/support/fixture.hpp"
 #include "tests/support/op_spec.hpp"
+#include "tests/support/warnings.hpp"
 
 namespace mahia::nn {
 namespace {
@@ -28,27 +26,9 @@ using tests::check_same_bits;
 using tests::check_throws;
 using tests::Fixture;
 using tests::to_array;
+using tests::warnings_of;
 
 Tensor random(const Shape& shape, uint16_t call) { return randn(shape, {random_key("tests", "router"), call}); }
-
-// What fn writes to standard error.
-template <class Fn>
-std::string warnings_of(Fn&& fn) {
-  std::FILE* file = std::tmpfile();
-  BOOST_REQUIRE(file != nullptr);
-  std::fflush(stderr);
-  const int kept = dup(STDERR_FILENO);
-  dup2(fileno(file), STDERR_FILENO);
-  fn();
-  std::fflush(stderr);
-  dup2(kept, STDERR_FILENO);
-  close(kept);
-  std::string text(static_cast<size_t>(std::ftell(file)), ' ');
-  std::rewind(file);
-  text.resize(std::fread(text.data(), 1, text.size(), file));
-  std::fclose(file);
-  return text;
-}
 
 // The largest |gradient| of the router's weight when only the task asks for one.
 float task_gradient(const MoeConfig& c) {

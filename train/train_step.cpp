@@ -73,8 +73,7 @@ TrainStep::~TrainStep() {
 void TrainStep::run(const std::vector<Batch>& batches, const StepState& state) {
   if (current_ == nullptr || !fits(batches, current_->inputs)) {
     const std::string shapes = shapes_of(batches);
-    // For their memory; shapes that come back are recorded again.
-    if (records_.size() == most_shapes && !records_.contains(shapes)) records_.clear();
+    if (!records_.contains(shapes)) make_room_for(shapes);
     current_ = &records_[shapes];
   }
   Record& record = *current_;
@@ -96,6 +95,21 @@ void TrainStep::run(const std::vector<Batch>& batches, const StepState& state) {
     record.places = places;
   }
   if (record.graph->run([&] { work(record, state); })) optimizer_.count_step();
+}
+
+// Records are dropped for their memory; shapes that come back are recorded again.
+void TrainStep::make_room_for(const std::string& shapes) {
+  const bool comes_back = std::find(forgotten_.begin(), forgotten_.end(), shapes) != forgotten_.end();
+  if (capture_ && comes_back && !has_warned_) {
+    has_warned_ = true;
+    warn(message("train: more than ", most_shapes,
+                 " shapes of batches come by turns; graphs are kept for so many, so that steps are recorded again and "
+                 "again or not at all: pad the batches to fewer shapes"));
+  }
+  if (records_.size() < most_shapes) return;
+  forgotten_.clear();
+  for (const auto& [shape, record] : records_) forgotten_.push_back(shape);
+  records_.clear();
 }
 
 void TrainStep::work(Record& record, const StepState& state) {

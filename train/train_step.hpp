@@ -58,7 +58,12 @@ class TrainStep {
   double max_grad_norm_;
   Device device_;
   bool capture_;
+  // Forgets the records of other shapes when there are too many; says so once when one of those had to come back.
+  void make_room_for(const std::string& shapes);
+
   std::map<std::string, Record> records_;  // by the shapes of the batches
+  std::vector<std::string> forgotten_;     // shapes whose records were dropped the last time
+  bool has_warned_ = false;
   Record* current_ = nullptr;
   std::vector<Batch> in_flight_;  // which a GPU may still be reading
 };
