@@ -83,6 +83,9 @@ BOOST_FIXTURE_TEST_CASE(wrong_usage_exits_with_2_and_says_what_is_wrong, Worksho
         "unknown key `train.stpes`; did you mean `train.steps`?");
   finds(training("run", {"--set", "train.steps=few"}), {}, 2, "", "--set train.steps=few");
   finds(training("run", {"--set", "train.steps=0"}), {}, 2, "", "train.steps must be a whole number from 1");
+  finds(training("run", {"--device", "tpu"}), {}, 2, "", "device: unknown `tpu`; known: cpu, cuda, cuda:N");
+  finds(with({"a", "--device", "cuda:x"}), {}, 2, "", "device: bad index in `cuda:x`");
+  finds({"eval", "--checkpoint", "x", "--device", "cpu:1"}, {}, 2, "", "device: bad index in `cpu:1`");
   finds({"info"}, {"MAHIA_NUM_THREADS=none"}, 2, "", "MAHIA_NUM_THREADS is `none`; allowed: a whole number from 1");
   finds({"info"}, {"MAHIA_CPU_ISA=sse"}, 2, "", "MAHIA_CPU_ISA is `sse`; allowed: avx2 or avx512");
   BOOST_TEST(!std::filesystem::exists(path("run")));
@@ -93,6 +96,12 @@ BOOST_FIXTURE_TEST_CASE(what_fails_while_running_exits_with_1_and_names_the_file
   finds(training("run", {"--set", "data.text=/no/text"}), {}, 1, "", "/no/text");
   finds({"eval", "--checkpoint", path("none")}, {}, 1, "", "none: no checkpoint here");
   finds({"eval", "--checkpoint", "model.pt"}, {}, 1, "", "safetensors.torch.save_file(torch.load(\"model.pt\"");
+  for (const Words& words : {training("run", {}), Words{"eval", "--checkpoint", "x"},
+                             Words{"generate", "--checkpoint", "x", "--prompt", "a"}, Words{"reproduce", "majority"}}) {
+    Words there = words;
+    there.insert(there.end(), {"--device", "cuda:99"});
+    finds(there, {}, 1, "", "cuda");
+  }
   finds({"plot", path("none")}, {}, 1, "", "none/metrics.jsonl");
   finds({"inspect", path("text")}, {}, 1, "", path("text"));
 }

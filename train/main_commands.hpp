@@ -40,6 +40,9 @@ struct Environment {
   bool quiet = false;  // MAHIA_LOG=error or warning: no progress
 };
 Environment read_environment();
+// Where a command works: its option, else MAHIA_DEVICE, else the CPU. Throws UsageError for what is no device's name,
+// DeviceError when this build or machine has no such device.
+Device device_for(const std::string& option, const Environment& environment);
 
 // The text at `path`, as the configuration says that texts are stored.
 std::shared_ptr<const TokenText> open_text(const RunConfig& config, const std::string& path);
@@ -52,8 +55,9 @@ struct TrainedModel {
   std::unique_ptr<nn::models::HyenaMoeLM> model;
   int64_t step = 0;
 };
-// `path` is a checkpoint, or a run's folder, whose latest checkpoint is meant. Throws IoError, ValueError.
-TrainedModel load_trained(const std::string& path);
+// `path` is a checkpoint, or a run's folder, whose latest checkpoint is meant. The model is in eval mode on `device`.
+// Throws IoError, ValueError.
+TrainedModel load_trained(const std::string& path, Device device);
 std::unique_ptr<nn::models::HyenaMoeLM> build_model(const RunConfig& config);
 
 }  // namespace mahia::train

@@ -6,6 +6,7 @@
 #include <regex>
 #include <vector>
 
+#include "core/runtime.hpp"
 #include "train/main_commands.hpp"
 
 extern char** environ;
@@ -67,6 +68,16 @@ Environment read_environment() {
   e.check_nan = value_of("MAHIA_CHECK_NAN") == "1";
   e.quiet = log == "error" || log == "warning";
   return e;
+}
+
+Device device_for(const std::string& option, const Environment& environment) {
+  try {
+    const Device device = parse_device(option.empty() ? environment.device : option);
+    synchronize(device);  // throws when it is not there
+    return device;
+  } catch (const ValueError& error) {
+    throw UsageError(error.what());
+  }
 }
 
 }  // namespace mahia::train

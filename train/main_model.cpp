@@ -17,7 +17,7 @@ std::unique_ptr<nn::models::HyenaMoeLM> build_model(const RunConfig& c) {
   return model;
 }
 
-TrainedModel load_trained(const std::string& path) {
+TrainedModel load_trained(const std::string& path, Device device) {
   check<IoError>(!path.ends_with(".pt") && !path.ends_with(".pth"), path,
                  ": files of torch.save can run code and are not read. Convert it once in Python:\n"
                  "  import torch, safetensors.torch\n"
@@ -31,6 +31,7 @@ TrainedModel load_trained(const std::string& path) {
   TrainedModel trained{parse_config(config->second, checkpoint), nullptr, state.step};
   trained.model = build_model(trained.config);
   load_weights(checkpoint, *trained.model);
+  trained.model->to(device);
   trained.model->eval();
   return trained;
 }
@@ -38,16 +39,16 @@ TrainedModel load_trained(const std::string& path) {
 namespace {
 
 struct EvalOptions {
-  std::string checkpoint, text;
+  std::string checkpoint, text, device;
   bool json = false;
   int threads = 0;
   int64_t batches = -1;
 };
 
 int evaluate(const EvalOptions& o) {
-  read_environment();
+  const Environment environment = read_environment();
   if (o.threads > 0) set_num_threads(o.threads);
-  TrainedModel t = load_trained(o.checkpoint);
+  TrainedModel t = load_trained(o.checkpoint, device_for(o.device, environment));
   const auto text = open_text(t.config, o.text.empty() ? t.config.text : o.text);
   const std::string& unit = vocabulary_of(t.config).unit;
   TrainerOptions options;
@@ -68,7 +69,7 @@ int evaluate(const EvalOptions& o) {
 constexpr int64_t most = 1'000'000'000;
 
 struct GenerateCommand {
-  std::string checkpoint, prompt, stop;
+  std::string checkpoint, prompt, stop, device;
   GenerateOptions options;
   int threads = 0;
   bool json = false;
@@ -84,11 +85,11 @@ void as_usage(Fn&& fn) {
   }
 }
 
-int generate_text(GenerateCommand& o) {
+int generate_text(GenerateCommand& o, const Environment& environment) {
   check<UsageError>(!o.prompt.empty(), "--prompt is empty: the model needs something to go on from");
   as_usage([&] { validate(o.options.sampling); });
   if (o.threads > 0) set_num_threads(o.threads);
-  const TrainedModel t = load_trained(o.checkpoint);
+  const TrainedModel t = load_trained(o.checkpoint, device_for(o.device, environment));
   const Vocabulary& vocabulary = vocabulary_of(t.config);
   as_usage([&] {
     vocabulary.encode(o.prompt);
@@ -120,6 +121,7 @@ void add_eval(CLI::App& app, int& status) {
   command->add_option("--text", o->text, "another text than the one it was trained on");
   command->add_option("--batches", o->batches, "only so many batches; default: the whole held-out part");
   command->add_option("--threads", o->threads, "worker threads")->check(CLI::Range(1, 4096));
+  command->add_option("--device", o->device, "cpu, or cuda in a build that has it");
   command->add_flag("--json", o->json, "print the result as JSON");
   command->callback([o, &status] { status = evaluate(*o); });
 }
@@ -148,11 +150,12 @@ void add_generate(CLI::App& app, int& status) {
                                 ->capture_default_str()
                                 ->check(CLI::Range(int64_t{0}, most));
   command->add_option("--threads", o->threads, "worker threads")->check(CLI::Range(1, 4096));
+  command->add_option("--device", o->device, "cpu, or cuda in a build that has it");
   command->add_flag("--json", o->json, "print prompt and text as JSON");
   command->callback([o, seed, &status] {
     const Environment environment = read_environment();
     if (seed->count() == 0 && environment.seed >= 0) o->options.seed = static_cast<uint64_t>(environment.seed);
-    status = generate_text(*o);
+    status = generate_text(*o, environment);
   });
 }
 

@@ -87,8 +87,7 @@ int run(const Options& o) {
                            .seeds = o.seeds,
                            .resume = o.resume,
                            .max_minutes = o.max_minutes,
-                           .device = parse_device(o.device.empty() ? environment.device : o.device)};
-  runtime(options.device.type);  // throws when this build has no such device
+                           .device = device_for(o.device, environment)};
   Report report(recipe);
   if (!environment.quiet) {
     options.on_step = [&](uint64_t seed, const Progress& p) { report.stepped(seed, p); };

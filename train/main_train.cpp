@@ -126,8 +126,7 @@ int run(const Options& o) {
     return 0;
   }
   if (o.threads > 0) set_num_threads(o.threads);
-  const Device device = parse_device(o.device.empty() ? environment.device : o.device);
-  runtime(device.type);  // throws when this build has no such device
+  const Device device = device_for(o.device, environment);
   manual_seed(static_cast<uint64_t>(c.seed));
   const auto text = open_text(c, c.text);
   const auto model = build_model(c);
