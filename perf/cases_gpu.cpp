@@ -43,14 +43,19 @@ Work gemm_work(DType dtype) {
   return [a = copy_to(x, gpu, dtype), b = copy_to(y, gpu, dtype)] { matmul(a, b); };
 }
 
-Work conv_work(DType dtype, int64_t batch, int64_t width, int64_t time, bool backwards) {
-  const auto signal = [&] { return copy_to(randn({batch, width, time}, DType::f32, gpu), gpu, dtype); };
+struct ConvShape {
+  int64_t batch, width, time, taps;
+};
+
+Work conv_work(DType dtype, const ConvShape& s, bool backwards, ConvAlgorithm algorithm = ConvAlgorithm::automatic) {
+  const auto signal = [&] { return copy_to(randn({s.batch, s.width, s.time}, DType::f32, gpu), gpu, dtype); };
   const Tensor u = signal(), before = signal(), after = signal(), dy = signal();
-  const Tensor h = randn({width, time}, DType::f32, gpu), skip = randn({width}, DType::f32, gpu);
+  const Tensor h = randn({s.width, s.taps}, DType::f32, gpu), skip = randn({s.width}, DType::f32, gpu);
   const Tensors all = {u, h, skip, before, after};
   for (const Tensor& x : all) Tensor(x).set_requires_grad(backwards);
   return [=] {
-    const Tensor y = long_conv(u, h, {.skip = skip, .gate_before = before, .gate_after = after});
+    const Tensor y =
+        long_conv(u, h, {.skip = skip, .gate_before = before, .gate_after = after, .algorithm = algorithm});
     if (!backwards) return;
     backward(Tensors{y}, Tensors{dy});
     clear_gradients(all);
@@ -140,10 +145,28 @@ void add_conv(std::vector<Case>& cases) {
   for (const DType dtype : {DType::bf16, DType::f32}) {
     for (const auto& [batch, width, time] : shapes) {
       for (const bool backwards : {false, true}) {
+        cases.push_back({.name = fmt::format("conv.{}.{}.B{}D{}L{}", backwards ? "fwdbwd" : "fwd",
+                                             dtype == DType::bf16 ? "bf16" : "fp32", batch, width, time),
+                         .prepare =
+                             [=, b = batch, d = width, t = time] {
+                               return conv_work(dtype, {b, d, t, t}, backwards);
+                             },
+                         .device = gpu});
+      }
+    }
+  }
+}
+
+// Where direct sums over few taps take as long as a transform.
+void add_few_taps(std::vector<Case>& cases) {
+  for (const int64_t time : {32, 256, 2048, 16384, 131072}) {
+    for (const int64_t taps : {8, 16, 32, 64, 128}) {
+      if (taps > time) continue;
+      for (const ConvAlgorithm algorithm : {ConvAlgorithm::fft, ConvAlgorithm::direct}) {
+        const ConvShape shape{std::max<int64_t>(1, 32768 / time), 256, time, taps};
         cases.push_back(
-            {.name = fmt::format("conv.{}.{}.B{}D{}L{}", backwards ? "fwdbwd" : "fwd",
-                                 dtype == DType::bf16 ? "bf16" : "fp32", batch, width, time),
-             .prepare = [=, b = batch, d = width, t = time] { return conv_work(dtype, b, d, t, backwards); },
+            {.name = fmt::format("few.fwdbwd.bf16.B{}D256L{}K{}.{}", shape.batch, time, taps, name_of(algorithm)),
+             .prepare = [=] { return conv_work(DType::bf16, shape, true, algorithm); },
              .device = gpu});
       }
     }
@@ -168,6 +191,7 @@ const Cases gpu_cases([] {
   cases.push_back({"ceil.gemm8192_bf16", [] { return gemm_work(DType::bf16); }, 2.0 * 8192 * 8192 * 8192, 0, gpu});
   cases.push_back({"ceil.gemm8192_fp32", [] { return gemm_work(DType::f32); }, 2.0 * 8192 * 8192 * 8192, 0, gpu});
   add_conv(cases);
+  add_few_taps(cases);
   add_moe(cases);
   for (const LmShape& s :
        {LmShape{"tiny", 256, 256, 512, 16, 1024, 4}, LmShape{"small", 50304, 768, 2048, 16, 2048, 12},
