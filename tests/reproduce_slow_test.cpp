@@ -14,8 +14,8 @@ namespace {
 namespace data = boost::unit_test::data;
 
 struct Bars {
-  double best, mean_of_last_five;  // of each seed's accuracies
-  double exact = 0;                // of the last evaluation
+  double best = 0, mean_of_last_five = 0;  // of each seed's accuracies
+  double exact = 0;                        // of the last evaluation
   double training_loss = 0;  // stays above: most tokens cannot be predicted, so less means that the future is seen
 };
 
@@ -41,7 +41,7 @@ void learns(const Recipe& recipe, uint64_t seed, const Bars& bars) {
 
 constexpr Bars recall{.best = 0.98, .mean_of_last_five = 0.965, .training_loss = 0.7};
 constexpr Bars induction{.best = 0.9, .mean_of_last_five = 0.85, .training_loss = 2.5};
-constexpr Bars induction_begun{.best = 0.3, .mean_of_last_five = 0.15, .training_loss = 2.5};  // guesses reach 0.15
+constexpr Bars short_induction{.best = 0.95, .training_loss = 1.6};  // guesses reach 0.28
 constexpr Bars sums{.best = 0.98, .mean_of_last_five = 0.97, .exact = 0.95};
 constexpr Bars sums_early{.best = 0.97, .mean_of_last_five = 0.94, .exact = 0.9};
 constexpr Bars majorities{.best = 0.8, .mean_of_last_five = 0.65};
@@ -58,7 +58,14 @@ BOOST_AUTO_TEST_CASE(one_seed_learns_it) { learns(recipe_until("associative-reca
 BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_AUTO_TEST_SUITE(slow_induction_head)
-BOOST_AUTO_TEST_CASE(one_seed_begins_to_learn_it) { learns(recipe_until("induction-head", 72), 0, induction_begun); }
+// The tier's own size is learned after some 60 epochs; this one after 40, of a quarter the cost.
+BOOST_AUTO_TEST_CASE(one_seed_learns_a_short_one) {
+  Recipe recipe = recipe_until("induction-head", 56);
+  recipe.vocab = 10;
+  recipe.length = 12;
+  recipe.lr = 1e-3;
+  learns(recipe, 0, short_induction);
+}
 BOOST_AUTO_TEST_SUITE_END()
 
 BOOST_AUTO_TEST_SUITE(slow_addition)
