@@ -34,7 +34,8 @@ Case writing(const std::string& name, int64_t length, Device device) {
                 };
               },
           .tokens = static_cast<double>(length),
-          .device = device};
+          .device = device,
+          .least_batches = length > 16384 ? 3 : 10};
 }
 
 // What one forward over everything so far costs per byte: at 16 lengths in the middles of sixteenths of `length`.
@@ -54,9 +55,10 @@ Case reading_again(int64_t length) {
 
 const Cases generate_cases([] {
   std::vector<Case> cases = {reading_again(4096)};
-  for (const int64_t length : {1024, 4096, 16384}) cases.push_back(writing("generate.cpu-tiny", length, cpu_device));
+  for (const int64_t length : {1024, 4096, 16384, 65536})
+    cases.push_back(writing("generate.cpu-tiny", length, cpu_device));
   if (device_count(DeviceType::cuda) == 0) return cases;
-  for (const int64_t length : {1024, 4096, 16384})
+  for (const int64_t length : {1024, 4096, 16384, 65536})
     cases.push_back(writing("generate.gpu-tiny", length, {DeviceType::cuda, 0}));
   return cases;
 });

@@ -17,6 +17,7 @@ struct Case {
   double flops = 0;            // of one call; 0: not stated
   double tokens = 0;           // of one call; 0: not a training step
   Device device = cpu_device;  // where it works: the clock stops when that has finished
+  int least_batches = 10;      // fewer where one takes a minute
 };
 
 // Adds cases while the program loads: `const Cases conv_cases([] { return std::vector<Case>{...}; });`

@@ -35,7 +35,7 @@ int run(const Options& options, const char* program) {
   for (const Case& c : cases) {
     mahia::reset_peak_memory_stats(c.device);
     try {
-      std::puts(json_line(c, time_work(c.prepare(), options.budget, c.device)).c_str());
+      std::puts(json_line(c, time_work(c.prepare(), options.budget, c.device, c.least_batches)).c_str());
     } catch (const mahia::Error& error) {  // such as too little memory on a small card; the others can still run
       std::fprintf(stderr, "%s: %s\n", c.name.c_str(), error.what());
       failed = 1;
