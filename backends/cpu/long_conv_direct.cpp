@@ -64,7 +64,7 @@ class PaddedRows {
 template <class S>
 struct Gradient {
   using T = compute_t<S>;
-  BackwardRows<S> rows;
+  BackwardRows<S>& rows;
   View dh;
   int64_t batch, time;
 
@@ -104,20 +104,18 @@ struct Gradient {
 
 }  // namespace
 
-void long_conv_direct(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after, View y,
-                      View ungated) {
-  visit_float(u.dtype(), [&]<class S>() {
+void long_conv_direct(const LongConvOperands& from, View y, View ungated) {
+  visit_float(y.dtype(), [&]<class S>() {
     using T = compute_t<S>;
-    const int64_t time = u.size(2), count = std::min(h.size(1), whole_vectors(time, sum_width<T>));
-    const ForwardRows<S> rows{signal<S>(u), signal<S>(gate_before), signal<S>(gate_after), signal<S>(y),
-                              signal<S>(ungated)};
-    parallel_rows(u.size(1), 1, [&](int64_t begin, int64_t end) {
+    const int64_t time = y.size(2), count = std::min(from.h.size(1), whole_vectors(time, sum_width<T>));
+    parallel_rows(y.size(1), 1, [&](int64_t begin, int64_t end) {
       const PaddedRows<T> padded(time, 2);
-      const Scratch scratch(u.device(), static_cast<size_t>(count) * sizeof(T));
+      const Scratch scratch(y.device(), static_cast<size_t>(count) * sizeof(T));
       T *const v = padded.row(0), *const sums = padded.row(1), *const taps = scratch.data<T>();
+      ForwardRows<S> rows(from, y, ungated);
       for (int64_t d = begin; d < end; ++d) {
-        read_taps(h, skip, d, count, taps);
-        for (int64_t b = 0; b < u.size(0); ++b) {
+        read_taps(from.h, from.skip, d, count, taps);
+        for (int64_t b = 0; b < y.size(0); ++b) {
           rows.read(b, d, v, padded.length());
           convolve(taps, count, v, 0, time, sums);
           rows.write(b, d, sums);
@@ -127,23 +125,18 @@ void long_conv_direct(ConstView u, ConstView h, ConstView skip, ConstView gate_b
   });
 }
 
-void long_conv_direct_grad(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after,
-                           ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after) {
-  visit_float(u.dtype(), [&]<class S>() {
+void long_conv_direct_grad(const LongConvOperands& from, ConstView ungated, ConstView dy, const LongConvGradients& to) {
+  visit_float(dy.dtype(), [&]<class S>() {
     using T = compute_t<S>;
-    const int64_t time = u.size(2), count = std::min(h.size(1), whole_vectors(time, sum_width<T>));
-    const Gradient<S> gradient{{signal<S>(u), signal<S>(gate_before), signal<S>(gate_after), signal<S>(ungated),
-                                signal<S>(dy), signal<S>(du), signal<S>(dgate_before), signal<S>(dgate_after)},
-                               dh,
-                               u.size(0),
-                               time};
-    const bool to_signal = du.defined() || dgate_before.defined();
-    parallel_rows(u.size(1), 1, [&](int64_t begin, int64_t end) {
-      const Scratch scratch(u.device(), static_cast<size_t>(count) * sizeof(T));
+    const int64_t time = dy.size(2), count = std::min(from.h.size(1), whole_vectors(time, sum_width<T>));
+    parallel_rows(dy.size(1), 1, [&](int64_t begin, int64_t end) {
+      const Scratch scratch(dy.device(), static_cast<size_t>(count) * sizeof(T));
       T* const taps = scratch.data<T>();
+      BackwardRows<S> rows(from, ungated, dy, to);
+      const Gradient<S> gradient{rows, to.h, dy.size(0), time};
       for (int64_t d = begin; d < end; ++d) {
-        read_taps(h, skip, d, count, taps);
-        gradient.channel(d, taps, count, to_signal);
+        read_taps(from.h, from.skip, d, count, taps);
+        gradient.channel(d, taps, count, rows.to_signal());
       }
     });
   });

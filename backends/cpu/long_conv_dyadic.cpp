@@ -23,22 +23,20 @@ void prepare(const DyadicTiles<T>& tiles, const ConstView& h, const ConstView& s
 
 }  // namespace
 
-void long_conv_dyadic(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after, View y,
-                      View ungated) {
-  visit_float(u.dtype(), [&]<class S>() {
+void long_conv_dyadic(const LongConvOperands& from, View y, View ungated) {
+  visit_float(y.dtype(), [&]<class S>() {
     using T = compute_t<S>;
-    const int64_t time = whole_blocks(u.size(2));
-    const DyadicTiles<T> tiles({h.size(1), u.size(2)});
-    const ForwardRows<S> rows{signal<S>(u), signal<S>(gate_before), signal<S>(gate_after), signal<S>(y),
-                              signal<S>(ungated)};
-    parallel_rows(u.size(1), 1, [&](int64_t begin, int64_t end) {
+    const int64_t time = whole_blocks(y.size(2));
+    const DyadicTiles<T> tiles({from.h.size(1), y.size(2)});
+    parallel_rows(y.size(1), 1, [&](int64_t begin, int64_t end) {
       const int64_t size = 4 * tiles.largest();
-      const Scratch scratch(u.device(), static_cast<size_t>(2 * size + 2 * time) * sizeof(T));
+      const Scratch scratch(y.device(), static_cast<size_t>(2 * size + 2 * time) * sizeof(T));
       const DyadicFilter<T> filter(scratch.data<T>());
       T *const x = scratch.data<T>() + size, *const v = x + size, *const sums = v + time;
+      ForwardRows<S> rows(from, y, ungated);
       for (int64_t d = begin; d < end; ++d) {
-        prepare(tiles, h, skip, d, filter);
-        for (int64_t b = 0; b < u.size(0); ++b) {
+        prepare(tiles, from.h, from.skip, d, filter);
+        for (int64_t b = 0; b < y.size(0); ++b) {
           rows.read(b, d, v, time);
           std::fill_n(sums, time, T(0));
           tiles.convolve(filter, v, time, time, sums, reinterpret_cast<Complex<T>*>(x));
@@ -49,24 +47,23 @@ void long_conv_dyadic(ConstView u, ConstView h, ConstView skip, ConstView gate_b
   });
 }
 
-void long_conv_dyadic_grad(ConstView u, ConstView h, ConstView skip, ConstView gate_before, ConstView gate_after,
-                           ConstView ungated, ConstView dy, View du, View dh, View dgate_before, View dgate_after) {
-  visit_float(u.dtype(), [&]<class S>() {
+void long_conv_dyadic_grad(const LongConvOperands& from, ConstView ungated, ConstView dy, const LongConvGradients& to) {
+  visit_float(dy.dtype(), [&]<class S>() {
     using T = compute_t<S>;
-    const int64_t time = whole_blocks(u.size(2));
-    const DyadicTiles<T> tiles({h.size(1), u.size(2)});
-    const BackwardRows<S> rows{signal<S>(u),  signal<S>(gate_before), signal<S>(gate_after),   signal<S>(ungated),
-                               signal<S>(dy), signal<S>(du),          signal<S>(dgate_before), signal<S>(dgate_after)};
-    parallel_rows(u.size(1), 1, [&](int64_t begin, int64_t end) {
+    const int64_t time = whole_blocks(dy.size(2));
+    const DyadicTiles<T> tiles({from.h.size(1), dy.size(2)});
+    const View& dh = to.h;
+    parallel_rows(dy.size(1), 1, [&](int64_t begin, int64_t end) {
       const int64_t size = 4 * tiles.largest();
-      const Scratch scratch(u.device(), static_cast<size_t>(3 * size + 3 * time) * sizeof(T));
+      const Scratch scratch(dy.device(), static_cast<size_t>(3 * size + 3 * time) * sizeof(T));
       const DyadicFilter<T> filter(scratch.data<T>()), dfilter(filter.taps() - base + size);
       T *const x = scratch.data<T>() + 2 * size, *const r = x + size, *const v = r + time, *const dv = v + time;
+      BackwardRows<S> rows(from, ungated, dy, to);
       for (int64_t d = begin; d < end; ++d) {
-        prepare(tiles, h, skip, d, filter);
+        prepare(tiles, from.h, from.skip, d, filter);
         double near[2 * base] = {};
         std::fill_n(dfilter.taps() - base, size, T(0));
-        for (int64_t b = 0; b < u.size(0); ++b) {
+        for (int64_t b = 0; b < dy.size(0); ++b) {
           rows.read_gradient(b, d, r, time);
           rows.read_signal(b, d, v, time);
           std::fill_n(dv, time, T(0));
@@ -75,10 +72,10 @@ void long_conv_dyadic_grad(ConstView u, ConstView h, ConstView skip, ConstView g
           rows.write(b, d, dv);
         }
         if (!dh.defined()) continue;
-        const int64_t taps = dh.size(1), reached = std::min({taps, u.size(2), 2 * tiles.largest()});
-        T* const to = dh.data<T>() + d * taps;
-        tiles.finish(dfilter, near, reached, to);
-        std::fill(to + reached, to + taps, T(0));
+        const int64_t taps = dh.size(1), reached = std::min({taps, dy.size(2), 2 * tiles.largest()});
+        T* const first = dh.data<T>() + d * taps;
+        tiles.finish(dfilter, near, reached, first);
+        std::fill(first + reached, first + taps, T(0));
       }
     });
   });

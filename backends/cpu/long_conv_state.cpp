@@ -50,10 +50,11 @@ void long_conv_state_prefill(ConstView filter, ConstView u, ConstView gate_befor
     using T = compute_t<S>;
     const int64_t time = u.size(2), whole = time / base * base, length = history.size(2);
     const DyadicTiles<T> tiles(tiling);
-    const ForwardRows<S> rows{signal<S>(u), signal<S>(gate_before), signal<S>(gate_after), signal<S>(y), {}};
+    const LongConvOperands operands{{u, {}, {}}, {gate_before, {}, {}}, {gate_after, {}, {}}, {}, {}};
     parallel_rows(u.size(1), 1, [&](int64_t begin, int64_t end) {
       const Scratch scratch(u.device(), transform_bytes<T>(filter));
       auto* const x = scratch.data<Complex<T>>();
+      ForwardRows<S> rows(operands, y, {});
       for (int64_t d = begin; d < end; ++d) {
         const DyadicFilter<T> taps = filter_of<T>(filter, d);
         for (int64_t b = 0; b < u.size(0); ++b) {

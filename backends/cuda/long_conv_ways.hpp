@@ -2,6 +2,7 @@
 #pragma once
 
 #include "core/view.hpp"
+#include "ops/long_conv.hpp"
 
 namespace mahia::cuda {
 
@@ -14,6 +15,13 @@ struct ConvGradCall {
   ConstView u, h, skip, gate_before, gate_after, ungated, dy;
   View du, dh, dgate_before, dgate_after;
 };
+
+// The way for an algorithm, which is not automatic, and a length.
+void convolve(const ConvCall& call, ConvAlgorithm algorithm);
+void convolve_grad(const ConvGradCall& call, ConvAlgorithm algorithm);
+
+// Fills a contiguous view; nothing where it is absent or empty.
+void set_zero(const View& x);
 
 // Rows of f32 or bf16, as long as one block can transform.
 inline constexpr int64_t longest_in_block = 16384;
