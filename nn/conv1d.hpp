@@ -11,6 +11,8 @@ class Conv1d : public Module {
  public:
   Conv1d(int64_t in, int64_t out, int64_t taps, const Conv1dOptions& options = {}, bool bias = true);
   Tensor operator()(const Tensor& x) const;  // (B, in, T) -> (B, out, T')
+  const Tensor& weight() const { return weight_; }
+  const Tensor& bias() const { return bias_; }  // undefined without
   std::string summary() const override;
 
  private:

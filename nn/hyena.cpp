@@ -5,6 +5,7 @@
 
 #include "ops/binary.hpp"
 #include "ops/cat.hpp"
+#include "ops/hyena_conv.hpp"
 #include "ops/shape.hpp"
 
 namespace mahia::nn {
@@ -67,6 +68,7 @@ Tensor HyenaOperator::operator()(const Tensor& u, const HyenaSequence& sequence)
 // z ((N+1) D, B, T) -> (D, B, T).
 Tensor HyenaOperator::recurrence(const Tensor& z, const Tensor& mask, const Filters& filters) const {
   const int64_t order = config_.order, batch = z.size(1), time = z.size(2);
+  if (!mask && filters_as_it_reads(time)) return fused_recurrence(z, filters);
   Tensor local = kept(z, mask);
   if (short_filter_ != nullptr) local = kept(transpose((*short_filter_)(transpose(local, 0, 1)), 0, 1), mask);
   const Tensors x = chunk(in_blocks(local, block_length(time)), order + 1, 0);  // x^0 .. x^{N-1}, v
@@ -76,6 +78,34 @@ Tensor HyenaOperator::recurrence(const Tensor& z, const Tensor& mask, const Filt
     v = convolved(v, gate_of(x[static_cast<size_t>(order - 1 - o)]), is_last ? x[0] : Tensor(), filters, o);
   }
   return out_of_blocks(v, batch, time);
+}
+
+// Whether nothing happens between the short filter and the gates, so that hyena_conv does both.
+bool HyenaOperator::filters_as_it_reads(int64_t time) const {
+  const bool drops = training() && config_.dropout > 0, is_one_block = block_length(time) == time;
+  return short_filter_ != nullptr && is_one_block && !drops && !config_.bidirectional && !config_.outer_mixing;
+}
+
+// The recurrence with the same bits, z short-filtered as it is read: the filtered signals are never in memory.
+Tensor HyenaOperator::fused_recurrence(const Tensor& z, const Filters& filters) const {
+  const int64_t order = config_.order, time = z.size(2);
+  const Tensors x = chunk(z, order + 1, 0);  // x^0 .. x^{N-1}, v before the short filter, (D, B, T) each
+  const Tensors weights = chunk(squeeze(short_filter_->weight(), 1), order + 1, 0);
+  const Tensors biases = chunk(short_filter_->bias(), order + 1, 0);
+  const auto filtered = [&](int64_t part) {
+    const auto i = static_cast<size_t>(part);
+    return ShortFiltered{transpose(x[i], 0, 1), weights[i], biases[i]};
+  };
+  ShortFiltered v = filtered(order);
+  for (int64_t o = 0; o < order - 1; ++o) {
+    const bool is_last = o == order - 2;
+    v = {hyena_conv(v, taps_of(filters.forward, o, time),
+                    {.skip = skip(o),
+                     .gate_before = filtered(order - 1 - o),
+                     .gate_after = is_last ? filtered(0) : ShortFiltered(),
+                     .algorithm = config_.algorithm})};
+  }
+  return transpose(v.x, 0, 1);
 }
 
 // gate_after (h^(o) conv (v gate) + skip^(o) v gate); all (D, B, T).

@@ -9,6 +9,7 @@
 #include "core/parallel.hpp"
 #include "nn/hyena.hpp"
 #include "ops/cat.hpp"
+#include "ops/hyena_conv.hpp"
 #include "ops/pointwise.hpp"
 #include "ops/reduce.hpp"
 #include "ops/shape.hpp"
@@ -174,6 +175,39 @@ BOOST_AUTO_TEST_CASE(the_number_of_threads_changes_no_bit) {
     for (size_t i = 0; i < all.size(); ++i) check_same_bits(all[i], first[i]);
   }
   set_num_threads(before);
+}
+
+// A mask, even one that leaves out nothing, has conv1d write the filtered signals and long_conv read them.
+BOOST_AUTO_TEST_CASE(filtering_signals_as_they_are_read_changes_no_bit) {
+  for (const int64_t order : {2, 3, 4}) {
+    for (const ConvAlgorithm algorithm : {ConvAlgorithm::fft, ConvAlgorithm::dyadic, ConvAlgorithm::direct}) {
+      for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
+        HyenaConfig c = small_operator(order, 150);
+        c.algorithm = algorithm;
+        HyenaOperator op(c);
+        op.to(dtype);
+        const Tensor values = randn({3, 150, 4}, dtype), dy = randn({3, 150, 4}, dtype);
+        const auto run = [&](const Tensor& mask) {
+          for (const Tensor& p : op.parameters()) p.set_grad({});
+          Tensor u = clone(values).set_requires_grad(true);
+          Tensors all = {op(u, {.mask = mask})};
+          backward({all[0]}, {dy});
+          all.push_back(u.grad());
+          for (const Tensor& p : op.parameters()) all.push_back(p.grad());
+          return all;
+        };
+        const int64_t calls = kernels::hyena_conv.calls();
+        const Tensors fused = run({});
+        BOOST_TEST(kernels::hyena_conv.calls() - calls == order - 1);
+        const Tensors composed = run(full({3, 150}, 1, DType::boolean));
+        BOOST_TEST(kernels::hyena_conv.calls() - calls == order - 1);
+        for (const size_t i : {0, 1}) check_same_bits(fused[i], composed[i]);
+        for (size_t i = 2; i < fused.size(); ++i) {
+          check_near(fused[i], composed[i], dtype == DType::bf16 ? 2e-2 : 1e-5, "gradient of a parameter");
+        }
+      }
+    }
+  }
 }
 
 BOOST_AUTO_TEST_CASE(dropout_acts_while_training_only) {
