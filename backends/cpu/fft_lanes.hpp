@@ -5,9 +5,12 @@
 
 #include <type_traits>
 
+#include "core/dtype.hpp"
+
 namespace mahia::cpu {
 
-// One vector register of the baseline x86-64-v3: 8 lanes of f32 or 4 of f64.
+// One vector register of the baseline x86-64-v3: 8 lanes of f32 or 4 of f64. Eight bf16 numbers in memory are read and
+// written as f32, with the bits of bfloat16's own conversions.
 template <class T>
 struct Lanes;
 
@@ -16,7 +19,21 @@ struct Lanes<float> {
   typedef float Vec __attribute__((vector_size(32)));
   static Vec all(float value) { return _mm256_set1_ps(value); }
   static Vec load(const float* p) { return _mm256_loadu_ps(p); }
+  static Vec load(const bfloat16* p) {
+    const __m256i halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(halves, 16));
+  }
   static void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
+  static void store(bfloat16* p, Vec v) {
+    const __m256i bits = _mm256_castps_si256(v), upper = _mm256_srli_epi32(bits, 16);
+    const __m256i is_odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    const __m256i up = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), is_odd);
+    const __m256i quiet_nan = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+    const __m256i is_nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    const __m256i halves = _mm256_blendv_epi8(_mm256_srli_epi32(up, 16), quiet_nan, is_nan);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                     _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1)));
+  }
   static Vec fma(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }    // a b + c
   static Vec fnma(Vec a, Vec b, Vec c) { return _mm256_fnmadd_ps(a, b, c); }  // c - a b
 };

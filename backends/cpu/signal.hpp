@@ -25,9 +25,9 @@ class Row {
   int64_t length() const { return length_; }
 
   // Elements [t, t + width).
-  Vec<T> load(int64_t t) const { return t + width <= length_ ? load_all(data_ + t) : load_part(t); }
+  Vec<T> load(int64_t t) const { return t + width <= length_ ? Lanes<T>::load(data_ + t) : load_part(t); }
   void store(int64_t t, Vec<T> value) const {
-    t + width <= length_ ? store_all(data_ + t, value) : store_part(t, value);
+    t + width <= length_ ? Lanes<T>::store(data_ + t, value) : store_part(t, value);
   }
 
   // Elements [first, first + n), zero where the row has none: in place where it has them all, else in `buffer`.
@@ -37,7 +37,9 @@ class Row {
     }
     const int64_t begin = std::clamp<int64_t>(-first, 0, n), end = std::clamp<int64_t>(length_ - first, begin, n);
     std::fill(buffer, buffer + begin, T(0));
-    for (int64_t i = begin; i < end; ++i) buffer[i] = static_cast<T>(data_[first + i]);
+    int64_t i = begin;
+    for (; i + width <= end; i += width) Lanes<T>::store(buffer + i, Lanes<T>::load(data_ + first + i));
+    for (; i < end; ++i) buffer[i] = static_cast<T>(data_[first + i]);
     std::fill(buffer + end, buffer + n, T(0));
     return buffer;
   }
@@ -53,18 +55,6 @@ class Row {
  private:
   static constexpr bool is_wide = std::is_same_v<std::remove_const_t<S>, T>;
 
-  static Vec<T> load_all(const S* from) {
-    if constexpr (is_wide) return Lanes<T>::load(from);
-    T lanes[width];
-    for (int i = 0; i < width; ++i) lanes[i] = static_cast<T>(from[i]);
-    return Lanes<T>::load(lanes);
-  }
-  static void store_all(S* to, Vec<T> value) {
-    if constexpr (is_wide) return Lanes<T>::store(to, value);
-    T lanes[width];
-    Lanes<T>::store(lanes, value);
-    for (int i = 0; i < width; ++i) to[i] = static_cast<S>(lanes[i]);
-  }
   // Once a row at most: kept out of the loops.
   [[gnu::noinline]] Vec<T> load_part(int64_t t) const {
     T lanes[width] = {};

@@ -2,6 +2,7 @@
 #include "ops/conv1d.hpp"
 
 #include <boost/test/unit_test.hpp>
+#include <cmath>
 
 #include "autograd/backward.hpp"
 #include "core/copy.hpp"
@@ -203,6 +204,24 @@ BOOST_AUTO_TEST_CASE(rows_longer_than_a_tile_equal_the_direct_sum) {
   check_close(call(x, c), direct({to_array(x[0]), to_array(x[1]), to_array(x[2])}, c), {1e-12, 1e-12});
   const Tensor narrow_y = call(random_operands(c, DType::bf16), c);
   BOOST_TEST((narrow_y.dtype() == DType::bf16));
+}
+
+// Every bf16 number times one that gives midpoints, their neighbours and overflow: the bits of a single conversion.
+BOOST_AUTO_TEST_CASE(bf16_results_are_rounded_to_nearest_even) {
+  std::vector<bfloat16> numbers(1 << 16);
+  for (size_t i = 0; i < numbers.size(); ++i) numbers[i].bits = static_cast<uint16_t>(i);
+  const Tensor x = Tensor::from(numbers, {1, 1, 1 << 16});
+  for (const float weight : {1.0f, 1.00390625f, 1.5f, -0.99999994f, 1.001953125f}) {
+    const Tensor y = mahia::conv1d(x, full({1, 1, 1}, weight), full({1}, -0.0));
+    const auto* const actual = ConstView(y).data<bfloat16>();
+    size_t wrong = 0;
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      const bfloat16 expected(static_cast<float>(numbers[i]) * weight);
+      const bool is_nan = std::isnan(static_cast<float>(expected));
+      wrong += is_nan ? !std::isnan(static_cast<float>(actual[i])) : actual[i].bits != expected.bits;
+    }
+    BOOST_TEST(wrong == 0u, wrong << " of the products by " << weight);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(takes_an_f32_filter_beside_a_bf16_signal) {
