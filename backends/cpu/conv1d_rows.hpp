@@ -50,7 +50,7 @@ T dot(const T* a, const T* b, int64_t n) {
   return total;
 }
 
-// y[t] = start + sum_k w[k] x[t + k dilation - left], and its gradients.
+// y[t] = start + sum_k weight[k] x[t + k dilation - left], and its gradients.
 template <class S>
 struct RowFilter {
   using T = compute_t<S>;
@@ -63,14 +63,15 @@ struct RowFilter {
   size_t work_size() const { return static_cast<size_t>(2 * chunk + span() + taps); }  // numbers of `work`
 
   void forward(const Row<const S>& x, const T* weight, T start, const Row<S>& y, T* work) const {
-    for (int64_t t = 0; t < y.length(); t += chunk) {
-      const int64_t n = std::min(chunk, y.length() - t);
+    for (int64_t t = 0, n = 0; t < y.length(); t += n) {
+      n = piece(x, t, y.length());
       const T* from = x.window(t - left, n + span(), work + chunk);
       if constexpr (std::is_same_v<S, T>) {
         correlate(from, weight, taps, dilation, start, y.data() + t, n);
       } else {
         correlate(from, weight, taps, dilation, start, work, n);
-        std::transform(work, work + n, y.data() + t, [](T value) { return static_cast<S>(value); });
+        const Row<S> to(y.data() + t, n);
+        for (int64_t i = 0; i < n; i += lane_count<T>) to.store(i, Lanes<T>::load(work + i));
       }
     }
   }
@@ -84,14 +85,25 @@ struct RowFilter {
 
   // dweight[k] += sum_t dy[t] x[t + k dilation - left], dbias += sum_t dy[t].
   void add_weight_gradients(const Row<const S>& x, const Row<const S>& dy, T* dweight, T* dbias, T* work) const {
-    for (int64_t t = 0; t < dy.length(); t += chunk) {
-      const int64_t n = std::min(chunk, dy.length() - t);
+    for (int64_t t = 0, n = 0; t < dy.length(); t += n) {
+      n = piece(x, t, dy.length());
       const T* gradient = dy.window(t, n, work);
       if (dbias != nullptr) *dbias += dot<T>(gradient, nullptr, n);
       if (dweight == nullptr) continue;
       const T* from = x.window(t - left, n + span(), work + chunk);
       for (int64_t k = 0; k < taps; ++k) dweight[k] += dot(gradient, from + k * dilation, n);
     }
+  }
+
+ private:
+  // How many outputs from t on to work off at once. Those that meet zeros around x are pieces of their own, a few
+  // vectors where the filter is short, so that the others are read in place.
+  int64_t piece(const Row<const S>& x, int64_t t, int64_t outputs) const {
+    constexpr int64_t unit = 4 * lane_count<T>;
+    const int64_t n = std::min(chunk, outputs - t);
+    if (t < left) return std::min(n, (left - t + unit - 1) / unit * unit);
+    const int64_t inside = (x.length() - (t - left) - span()) / unit * unit;
+    return inside > 0 ? std::min(n, inside) : n;
   }
 };
 
