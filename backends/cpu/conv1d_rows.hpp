@@ -9,9 +9,9 @@
 // A depthwise convolution of one row, for conv1d and for what reads its rows short-filtered.
 namespace mahia::cpu {
 
-// y[t] = start + sum_k w[k] x[t + k dilation] for t < n, in this order for every t.
-template <class T>
-void correlate(const T* x, const T* w, int64_t taps, int64_t dilation, T start, T* y, int64_t n) {
+// y[t] = start + sum_k w[k] x[t + k dilation] for t < n, in this order for every t; x and y in memory as T or bf16.
+template <class T, class X, class Y>
+void correlate(const X* x, const T* w, int64_t taps, int64_t dilation, T start, Y* y, int64_t n) {
   constexpr int width = lane_count<T>, block = 4;
   int64_t t = 0;
   for (; t + block * width <= n; t += block * width) {
@@ -19,15 +19,15 @@ void correlate(const T* x, const T* w, int64_t taps, int64_t dilation, T start, 
     for (int i = 0; i < block; ++i) total[i] = Lanes<T>::all(start);
     for (int64_t k = 0; k < taps; ++k) {
       const Vec<T> weight = Lanes<T>::all(w[k]);
-      const T* from = x + t + k * dilation;
+      const X* from = x + t + k * dilation;
       for (int i = 0; i < block; ++i) total[i] = Lanes<T>::fma(weight, Lanes<T>::load(from + i * width), total[i]);
     }
     for (int i = 0; i < block; ++i) Lanes<T>::store(y + t + i * width, total[i]);
   }
   for (; t < n; ++t) {
     T total = start;
-    for (int64_t k = 0; k < taps; ++k) total = std::fma(w[k], x[t + k * dilation], total);
-    y[t] = total;
+    for (int64_t k = 0; k < taps; ++k) total = std::fma(w[k], static_cast<T>(x[t + k * dilation]), total);
+    y[t] = static_cast<Y>(total);
   }
 }
 
@@ -65,13 +65,10 @@ struct RowFilter {
   void forward(const Row<const S>& x, const T* weight, T start, const Row<S>& y, T* work) const {
     for (int64_t t = 0, n = 0; t < y.length(); t += n) {
       n = piece(x, t, y.length());
-      const T* from = x.window(t - left, n + span(), work + chunk);
-      if constexpr (std::is_same_v<S, T>) {
-        correlate(from, weight, taps, dilation, start, y.data() + t, n);
+      if (x.has(t - left, n + span())) {
+        correlate(x.data() + t - left, weight, taps, dilation, start, y.data() + t, n);
       } else {
-        correlate(from, weight, taps, dilation, start, work, n);
-        const Row<S> to(y.data() + t, n);
-        for (int64_t i = 0; i < n; i += lane_count<T>) to.store(i, Lanes<T>::load(work + i));
+        correlate(x.window(t - left, n + span(), work), weight, taps, dilation, start, y.data() + t, n);
       }
     }
   }

@@ -30,10 +30,13 @@ class Row {
     t + width <= length_ ? Lanes<T>::store(data_ + t, value) : store_part(t, value);
   }
 
+  // Whether elements [first, first + n) all lie inside.
+  bool has(int64_t first, int64_t n) const { return first >= 0 && first + n <= length_; }
+
   // Elements [first, first + n), zero where the row has none: in place where it has them all, else in `buffer`.
   const T* window(int64_t first, int64_t n, T* buffer) const {
     if constexpr (is_wide) {
-      if (first >= 0 && first + n <= length_) return data_ + first;
+      if (has(first, n)) return data_ + first;
     }
     const int64_t begin = std::clamp<int64_t>(-first, 0, n), end = std::clamp<int64_t>(length_ - first, begin, n);
     std::fill(buffer, buffer + begin, T(0));
