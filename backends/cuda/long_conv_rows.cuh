@@ -94,12 +94,13 @@ __device__ int64_t team_number() {
   return static_cast<int64_t>(blockIdx.x) * Shape::teams + threadIdx.x / Shape::threads;
 }
 
-// Calls body(i, t) for the places t < time of this thread.
+// Calls body(i, t) for the places t < time of this thread, of `count` of its numbers from `first` on.
 template <class Team, class Body>
-__device__ __forceinline__ void for_times(const Team& same_team, int time, const Body& body) {
+__device__ __forceinline__ void for_times(const Team& same_team, int time, const Body& body, int first = 0,
+                                          int count = Team::held) {
   const Team team = same_team.afresh();
 #pragma unroll
-  for (int i = 0; i < Team::held; ++i) {
+  for (int i = first; i < first + count; ++i) {
     const int t = team.place(i);
     if (t < time) body(i, t);
   }
@@ -120,14 +121,20 @@ __device__ __forceinline__ void load_row(const Team& team, const S* row, const S
   if (gate != nullptr) scale_row(team, gate, time, x);
 }
 
-// to = the real parts, or their product with what is at `factor`.
+// to = the real parts, or their product with what is at `factor`. The imaginary parts are lost: they hold the factors,
+// which are read for several products before the first of these is stored. A read behind a store that might be to the
+// same place waits for it.
 template <class S, class Team>
-__device__ __forceinline__ void store_row(const Team& team, const typename Team::Numbers& x, const S* factor, int time,
+__device__ __forceinline__ void store_row(const Team& team, typename Team::Numbers& x, const S* factor, int time,
                                           S* to) {
-  if (factor == nullptr) {
-    for_times(team, time, [&](int i, int t) { to[t] = convert<S>(x[i].re); });
-  } else {
-    for_times(team, time, [&](int i, int t) { to[t] = convert<S>(x[i].re * convert<float>(factor[t])); });
+  constexpr int step = 8;
+  if (factor == nullptr) return for_times(team, time, [&](int i, int t) { to[t] = convert<S>(x[i].re); });
+#pragma unroll
+  for (int first = 0; first < Team::held; first += step) {
+    const auto read = [&](int i, int t) { x[i].im = convert<float>(factor[t]); };
+    const auto write = [&](int i, int t) { to[t] = convert<S>(x[i].re * x[i].im); };
+    for_times(team, time, read, first, step);
+    for_times(team, time, write, first, step);
   }
 }
 
