@@ -6,6 +6,7 @@
 #include "autograd/backward.hpp"
 #include "autograd/grad_mode.hpp"
 #include "core/factory.hpp"
+#include "core/runtime.hpp"
 #include "nn/hyena.hpp"
 #include "ops/conv1d.hpp"
 #include "ops/hyena_conv.hpp"
@@ -17,15 +18,20 @@ namespace {
 
 constexpr int64_t shapes[][3] = {{8, 128, 512}, {8, 256, 1024}, {4, 256, 2048}, {1, 256, 16384}, {1, 64, 131072}};
 
+// Those of conv.fwdbwd, for a GPU.
+constexpr Device gpu{DeviceType::cuda, 0};
+constexpr int64_t gpu_shapes[][3] = {{64, 768, 1024}, {16, 768, 4096},  {8, 1024, 8192},  {4, 768, 16384},
+                                     {2, 768, 32768}, {1, 768, 131072}, {1, 256, 1048576}};
+
 // One order of the recurrence, from the projection z (3 D, B, T) on.
 struct Recurrence {
-  Recurrence(int64_t batch, int64_t width, int64_t time, DType dtype, bool gradients)
-      : z(randn({3 * width, batch, time}, dtype)),
-        dy(randn({batch, width, time}, dtype)),
-        weight(randn({3 * width, 3})),
-        bias(randn({3 * width})),
-        h(randn({width, time})),
-        skip(randn({width})) {
+  Recurrence(int64_t batch, int64_t width, int64_t time, DType dtype, Device device, bool gradients)
+      : z(randn({3 * width, batch, time}, dtype, device)),
+        dy(randn({batch, width, time}, dtype, device)),
+        weight(randn({3 * width, 3}, DType::f32, device)),
+        bias(randn({3 * width}, DType::f32, device)),
+        h(randn({width, time}, DType::f32, device)),
+        skip(randn({width}, DType::f32, device)) {
     for (Tensor* x : operands()) x->set_requires_grad(gradients);
   }
 
@@ -66,23 +72,31 @@ struct Operator {
   Tensor u, dy;
 };
 
+void add_recurrence(std::vector<Case>& cases, const int64_t (&shape)[3], Device device) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    for (const bool is_fused : {true, false}) {
+      const auto make = [=, b = shape[0], d = shape[1], t = shape[2]](bool gradients) {
+        return std::make_shared<Recurrence>(b, d, t, dtype, device, gradients);
+      };
+      const auto run = [=](const Recurrence& r) { return is_fused ? r.fused() : r.composed(); };
+      const auto add = [&](const char* pass, const std::function<std::function<void()>()>& prepare) {
+        cases.push_back({.name = fmt::format("recurrence_{}.{}.{}.B{}D{}L{}", is_fused ? "fused" : "composed", pass,
+                                             name_of(dtype), shape[0], shape[1], shape[2]),
+                         .prepare = prepare,
+                         .device = device});
+      };
+      add("fwd", [=] { return [=, r = make(false)] { run(*r); }; });
+      add("fwdbwd", [=] { return [=, r = make(true)] { r->backward_of(run(*r)); }; });
+    }
+  }
+}
+
 // fused and composed give the same bits; docs/hyena.md, "Short filters as signals are read", compares them.
 const Cases recurrence_cases([] {
   std::vector<Case> cases;
-  for (const DType dtype : {DType::f32, DType::bf16}) {
-    for (const auto& [batch, width, time] : shapes) {
-      for (const bool is_fused : {true, false}) {
-        const std::string shape = fmt::format("{}.B{}D{}L{}", name_of(dtype), batch, width, time);
-        const std::string name = is_fused ? "recurrence_fused" : "recurrence_composed";
-        const auto make = [=, b = batch, d = width, t = time](bool gradients) {
-          return std::make_shared<Recurrence>(b, d, t, dtype, gradients);
-        };
-        const auto run = [=](const Recurrence& r) { return is_fused ? r.fused() : r.composed(); };
-        cases.push_back({name + ".fwd." + shape, [=] { return [=, r = make(false)] { run(*r); }; }});
-        cases.push_back({name + ".fwdbwd." + shape, [=] { return [=, r = make(true)] { r->backward_of(run(*r)); }; }});
-      }
-    }
-  }
+  for (const auto& shape : shapes) add_recurrence(cases, shape, cpu_device);
+  if (device_count(DeviceType::cuda) == 0) return cases;
+  for (const auto& shape : gpu_shapes) add_recurrence(cases, shape, gpu);
   return cases;
 });
 
