@@ -53,6 +53,13 @@ double joined_pairs(int64_t time, int64_t taps) {
   return t * k - k * (k - 1) / 2;
 }
 
+// Up to so many taps direct sums take no longer than a transform. On a GPU short rows are transformed many at a time,
+// and rows beyond 16,384 in several passes.
+int64_t most_direct_taps(Device device, int64_t time) {
+  if (device.type == DeviceType::cpu) return time < 8192 ? 64 : 128;
+  return time < 2048 ? 0 : time < 16384 ? 32 : time == 16384 ? 64 : 128;
+}
+
 int64_t bit_floor(int64_t n) { return static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(n))); }
 int64_t bit_ceil(int64_t n) { return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(n))); }
 
@@ -66,8 +73,7 @@ const char* name_of(ConvAlgorithm algorithm) {
 // Where the direct sums take as long as the transform, measured (docs/hyena.md, "Algorithms").
 ConvAlgorithm resolve(ConvAlgorithm wanted, Device device, int64_t time, int64_t taps) {
   if (wanted != ConvAlgorithm::automatic) return wanted;
-  const int64_t most = device.type != DeviceType::cpu ? 0 : time < 8192 ? 64 : 128;
-  return std::min(time, taps) <= most ? ConvAlgorithm::direct : ConvAlgorithm::fft;
+  return std::min(time, taps) <= most_direct_taps(device, time) ? ConvAlgorithm::direct : ConvAlgorithm::fft;
 }
 
 int64_t DyadicTiling::largest() const {
