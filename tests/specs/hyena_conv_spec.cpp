@@ -2,9 +2,11 @@
 #include "ops/hyena_conv.hpp"
 
 #include <boost/test/unit_test.hpp>
+#include <cmath>
 
 #include "autograd/backward.hpp"
 #include "core/copy.hpp"
+#include "core/counters.hpp"
 #include "core/factory.hpp"
 #include "core/parallel.hpp"
 #include "core/runtime.hpp"
@@ -359,6 +361,24 @@ BOOST_AUTO_TEST_CASE(keeps_no_filtered_signal_for_the_gradient) {
   };
   BOOST_TEST(signals_kept(fused) < 2.1);     // y and the result before gate_after
   BOOST_TEST(signals_kept(composed) > 4.9);  // and three filtered ones
+}
+
+// In signals: forward reads three x and writes y and the result before gate_after; backward reads these x, that and dy
+// and writes three gradients. The composition also writes and reads the three filtered signals and their gradients, and
+// reads each x once more.
+BOOST_AUTO_TEST_CASE(moves_half_of_the_bytes_of_its_composition) {
+  const Recurrence c{{4, 8, 4096}, 64, biased, biased, biased};
+  const auto signals_moved = [&](auto* recurrence) {
+    const Tensors all = random_inputs(c);
+    count_costs(true);
+    const double before = counters().bytes;
+    run(recurrence, all, c);
+    const double bytes = counters().bytes - before;
+    count_costs(false);
+    return bytes / static_cast<double>(numel(c.shape) * 4);
+  };
+  BOOST_TEST(std::lround(signals_moved(fused)) == 13);
+  BOOST_TEST(std::lround(signals_moved(composed)) == 28);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
