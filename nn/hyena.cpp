@@ -68,7 +68,7 @@ Tensor HyenaOperator::operator()(const Tensor& u, const HyenaSequence& sequence)
 // z ((N+1) D, B, T) -> (D, B, T).
 Tensor HyenaOperator::recurrence(const Tensor& z, const Tensor& mask, const Filters& filters) const {
   const int64_t order = config_.order, batch = z.size(1), time = z.size(2);
-  if (!mask && filters_as_it_reads(time)) return fused_recurrence(z, filters);
+  if (!mask && filters_as_it_reads(z)) return fused_recurrence(z, filters);
   Tensor local = kept(z, mask);
   if (short_filter_ != nullptr) local = kept(transpose((*short_filter_)(transpose(local, 0, 1)), 0, 1), mask);
   const Tensors x = chunk(in_blocks(local, block_length(time)), order + 1, 0);  // x^0 .. x^{N-1}, v
@@ -80,10 +80,13 @@ Tensor HyenaOperator::recurrence(const Tensor& z, const Tensor& mask, const Filt
   return out_of_blocks(v, batch, time);
 }
 
-// Whether nothing happens between the short filter and the gates, so that hyena_conv does both.
-bool HyenaOperator::filters_as_it_reads(int64_t time) const {
+// Whether nothing happens between the short filter and the gates, so that hyena_conv does both. On a GPU the backward
+// would take longer to filter anew than the forward saves: docs/hyena.md, "Short filters as signals are read".
+bool HyenaOperator::filters_as_it_reads(const Tensor& z) const {
+  const int64_t time = z.size(2);
   const bool drops = training() && config_.dropout > 0, is_one_block = block_length(time) == time;
-  return short_filter_ != nullptr && is_one_block && !drops && !config_.bidirectional && !config_.outer_mixing;
+  const bool is_plain = is_one_block && !drops && !config_.bidirectional && !config_.outer_mixing;
+  return short_filter_ != nullptr && is_plain && z.device().type == DeviceType::cpu;
 }
 
 // The recurrence with the same bits, z short-filtered as it is read: the filtered signals are never in memory.

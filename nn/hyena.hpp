@@ -57,7 +57,7 @@ class HyenaOperator : public Module {
   void check_operands(const Tensor& u, const HyenaSequence& sequence) const;
   Filters filters(int64_t time) const;
   Tensor recurrence(const Tensor& z, const Tensor& mask, const Filters& filters) const;
-  bool filters_as_it_reads(int64_t time) const;
+  bool filters_as_it_reads(const Tensor& z) const;
   Tensor fused_recurrence(const Tensor& z, const Filters& filters) const;
   Tensor document_by_document(const Tensor& z, const PackedDocuments& documents, const Tensor& mask) const;
   Tensor convolved(const Tensor& v, const Tensor& gate, const Tensor& gate_after, const Filters& filters,
