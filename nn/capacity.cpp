@@ -69,7 +69,7 @@ Admission admit(const Tensor& indices, const Tensor& scores, int64_t num_experts
     order = argsort(reshape(scores.detach(), {pairs}), 0, true);
     asked = index_select(asked, 0, order);
   }
-  const MoePlan plan = moe_plan(asked, num_experts, false);
+  const MoePlan plan = moe_plan_with_gaps(asked, num_experts, pairs);
   const Tensor expert = reshape(asked, {pairs}), first = index_select(plan.offsets, 0, maximum(expert, 0 * expert));
   Tensor kept = le(plan.place - first, static_cast<double>(std::min(capacity, pairs) - 1));
   kept = where(lt(expert, 0), zeros_like(kept), kept);

@@ -128,13 +128,14 @@ SparseMoETopK::Placement SparseMoETopK::place(const Routing& r, const Tensor& va
   const Tensor indices = valid.defined() ? only(unsqueeze(valid, 1), r.indices) : r.indices;
   const double factor = training() ? c.train_factor : c.eval_factor;
   if (factor == 0) {
-    const MoePlan plan = moe_plan(indices, experts, !valid.defined());
+    const MoePlan plan =
+        valid.defined() ? moe_plan_with_gaps(indices, experts, tokens * k) : moe_plan(indices, experts);
     return {plan, plan.counts, r.weights, {}};
   }
   const int64_t capacity = expert_capacity(factor, c.minimum, k, tokens, experts);
   const Tensor scores = config_.router == RouterKind::sigmoid ? sigmoid(r.logits.detach()) : r.probabilities.detach();
   const Admission admitted = admit(indices, gather(scores, 1, r.indices), experts, capacity, c.priority);
-  const MoePlan plan = moe_plan(only(admitted.kept, indices), experts, false);
+  const MoePlan plan = moe_plan_with_gaps(only(admitted.kept, indices), experts, experts * std::min(capacity, tokens));
   assert(!is_cpu(indices.device()) || conserves(admitted, indices, plan.counts, capacity));
   Placement p{plan, admitted.counts, r.weights, {}};
   const Tensor none = zeros({}, r.weights.dtype(), r.weights.device());

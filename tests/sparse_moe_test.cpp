@@ -349,7 +349,7 @@ BOOST_AUTO_TEST_CASE(counts_cannot_be_broadcast_against_the_width) {
       [&] {
         moe_combine(ones({4, 4}), ones({1, 4}), plan);
       },
-      "moe_combine: rows (N k, D), weights (N, k) and the plan's 4 tokens of 1 choices disagree: rows f32 "
+      "moe_combine: rows (R, D), weights (N, k) and the plan's 4 rows of 4 tokens with 1 choices disagree: rows f32 "
       "[4, 4] cpu:0, weights f32 [1, 4] cpu:0");
 }
 

@@ -27,6 +27,9 @@ void moe_plan(ConstView indices, bool whole, View order, View place, View offset
   }
   first[0] = 0;
   for (int64_t e = 0; e < experts; ++e) first[e + 1] = first[e] + static_cast<int32_t>(count[e]);
+  const int64_t rows = order.numel();
+  check<ValueError>(first[experts] <= rows, "moe_plan: ", first[experts], " pairs have an expert, more than the ", rows,
+                    " rows");
   const Scratch scratch(cpu_device, static_cast<size_t>(experts) * sizeof(int32_t));
   int32_t* next = scratch.data<int32_t>();
   std::copy_n(first, experts, next);
@@ -34,8 +37,8 @@ void moe_plan(ConstView indices, bool whole, View order, View place, View offset
     place_of[i] = goes_nowhere(i) ? -1 : next[expert[i]]++;
     if (place_of[i] >= 0) pair_at[place_of[i]] = static_cast<int32_t>(i);
   }
-  std::fill(pair_at + first[experts], pair_at + pairs, -1);
-  first[experts] = static_cast<int32_t>(pairs);
+  std::fill(pair_at + first[experts], pair_at + rows, -1);
+  first[experts] = static_cast<int32_t>(rows);
 }
 
 int64_t rows_per_task(int64_t width) { return std::max<int64_t>(1, elementwise_tile / std::max<int64_t>(1, width)); }

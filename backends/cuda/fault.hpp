@@ -6,7 +6,7 @@
 namespace mahia::cuda {
 
 // What went wrong with the data first, written by the kernel that saw it and read by the host at its next wait.
-enum class FaultCode : int { none, index, offsets, expert, target, nonfinite };
+enum class FaultCode : int { none, index, offsets, expert, target, rows, nonfinite };
 
 struct Fault {
   FaultCode code = FaultCode::none;

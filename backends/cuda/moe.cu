@@ -80,8 +80,8 @@ __device__ void sum_parts(const int* histogram, int64_t experts, int size, int* 
 }
 
 // Adds to before[e] the place of expert e's first pair, which is `place` for the first of the experts. Block 0 writes
-// places and totals. Returns the place behind the last expert.
-__device__ int add_places(int size, int place, int* before, const int* total, int* offsets, int64_t* counts) {
+// places, up to `rows`, and totals. Returns the place behind the last expert.
+__device__ int add_places(int size, int place, int rows, int* before, const int* total, int* offsets, int64_t* counts) {
   __shared__ int sums[plan_warps];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   for (int first = 0; first < size; first += plan_threads) {
@@ -97,7 +97,7 @@ __device__ int add_places(int size, int place, int* before, const int* total, in
     if (e < size) {
       before[e] += offset;
       if (blockIdx.x == 0) {
-        offsets[e] = offset;
+        offsets[e] = min(offset, rows);
         counts[e] = count;
       }
     }
@@ -106,10 +106,10 @@ __device__ int add_places(int size, int place, int* before, const int* total, in
   return place;
 }
 
-// Gives the block's pairs whose expert is one of [first, first + size) their places, in the order of the pairs: the
-// warps of 1024 pairs take turns. next[e] is the next free place of expert first + e.
+// Gives the block's pairs whose expert is one of [first, first + size) their places below `rows`, in the order of the
+// pairs: the warps of 1024 pairs take turns. next[e] is the next free place of expert first + e.
 __device__ void place_part(const int64_t* numbers, Part part, int64_t experts, bool whole, int64_t first, int size,
-                           int* next, int* order, int* place) {
+                           int rows, int* next, int* order, int* place) {
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   for (int64_t begin = part.begin; begin < part.end; begin += plan_threads) {
     const int64_t i = begin + thread;
@@ -133,27 +133,30 @@ __device__ void place_part(const int64_t* numbers, Part part, int64_t experts, b
     }
     at = __shfl_sync(all_lanes, at, leader) + __popc(peers & ((1u << lane) - 1));
     if (e >= 0) {
-      order[at] = static_cast<int>(i);
-      place[i] = at;
+      if (at < rows) order[at] = static_cast<int>(i);
+      place[i] = at < rows ? at : -1;
     }
   }
 }
 
 __global__ void __launch_bounds__(plan_threads)
     place_pairs(const int64_t* numbers, int64_t pairs, int64_t experts, bool whole, int64_t part_size,
-                const int* histogram, int* order, int* place, int* offsets, int64_t* counts) {
+                const int* histogram, int rows, int* order, int* place, int* offsets, int64_t* counts, Fault* fault,
+                int site) {
   __shared__ int before[window], total[window];
   const Part part(pairs, part_size);
   int end = 0;
   for (int64_t first = 0; first < experts; first += window) {
     const int size = window_size(first, experts);
     sum_parts(histogram + first, experts, size, before, total);
-    end = add_places(size, end, before, total, offsets + first, counts + first);
-    place_part(numbers, part, experts, whole, first, size, before, order, place);
+    end = add_places(size, end, rows, before, total, offsets + first, counts + first);
+    place_part(numbers, part, experts, whole, first, size, rows, before, order, place);
   }
   if (blockIdx.x != 0) return;
-  for (int64_t i = end + threadIdx.x; i < pairs; i += plan_threads) order[i] = -1;
-  if (threadIdx.x == 0) offsets[experts] = static_cast<int>(pairs);
+  for (int i = end + static_cast<int>(threadIdx.x); i < rows; i += plan_threads) order[i] = -1;
+  if (threadIdx.x != 0) return;
+  offsets[experts] = rows;
+  if (end > rows) set_fault(fault, FaultCode::rows, site, 0, end, rows);
 }
 
 // y (pairs, units) from x (tokens, units). One read and one write of y.
@@ -230,6 +233,8 @@ __global__ void __launch_bounds__(threads)
 void moe_plan(ConstView indices, bool whole, View order, View place, View offsets, View counts) {
   const int64_t pairs = indices.numel(), experts = counts.numel();
   const Device device = counts.device();
+  Fault* fault = fault_of(device);
+  const int site = fault_site("moe_plan");
   const int64_t fitting = std::clamp<int64_t>((int64_t{1} << 24) / experts, 1, most_parts);
   const int64_t wanted = std::clamp<int64_t>(ceil_div(pairs, plan_threads), 1, fitting);
   const int64_t size = ceil_div(ceil_div(pairs, wanted), plan_threads) * plan_threads;
@@ -237,9 +242,10 @@ void moe_plan(ConstView indices, bool whole, View order, View place, View offset
   const auto blocks = static_cast<unsigned>(wanted);
   const auto* numbers = indices.data<int64_t>();
   launch(count_pairs, device, blocks, plan_threads, 0, numbers, pairs, experts, whole, size, histogram.data<int>(),
-         fault_of(device), fault_site("moe_plan"));
+         fault, site);
   launch(place_pairs, device, blocks, plan_threads, 0, numbers, pairs, experts, whole, size, histogram.data<int>(),
-         order.data<int32_t>(), place.data<int32_t>(), offsets.data<int32_t>(), counts.data<int64_t>());
+         static_cast<int>(order.numel()), order.data<int32_t>(), place.data<int32_t>(), offsets.data<int32_t>(),
+         counts.data<int64_t>(), fault, site);
 }
 
 void moe_dispatch(ConstView x, ConstView order, int64_t k, View y) {

@@ -104,6 +104,8 @@ const char* site_name(int site) {
     case FaultCode::target:
       fail<IndexError>(op, ": target ", fault.value, " at position ", fault.position, " is outside [0, ", fault.limit,
                        ")");
+    case FaultCode::rows:
+      fail<ValueError>(op, ": ", fault.value, " pairs have an expert, more than the ", fault.limit, " rows");
     default:
       fail<IndexError>(op, ": index ", fault.value, " at position ", fault.position, " is outside [0, ", fault.limit,
                        ")");

@@ -9,6 +9,7 @@
 #include "core/factory.hpp"
 #include "core/parallel.hpp"
 #include "ops/binary.hpp"
+#include "tests/support/device.hpp"
 #include "tests/support/op_spec.hpp"
 
 namespace mahia::tests {
@@ -93,11 +94,15 @@ std::vector<OpCase> cases(const std::vector<Sizes>& list_of_sizes, bool whole, M
   return list;
 }
 
+MoePlan planned(const Tensor& indices, const Sizes& s, bool whole) {
+  return whole ? moe_plan(indices, s.experts) : moe_plan_with_gaps(indices, s.experts, s.tokens * s.k);
+}
+
 OpCase plan_case(const Sizes& s, bool whole) {
   return {"",
           {},
           [s, whole](const Tensors& t) {
-            const MoePlan plan = moe_plan(t[0], s.experts, whole);
+            const MoePlan plan = planned(t[0], s, whole);
             return Tensors{plan.order, plan.place, plan.offsets, plan.counts};
           },
           [s](const Arrays& a) { return plan_of(a[0], s.experts); }};
@@ -106,14 +111,14 @@ OpCase plan_case(const Sizes& s, bool whole) {
 OpCase dispatch_case(const Sizes& s, bool whole) {
   return {"",
           {{{s.tokens, s.width}}},
-          [s, whole](const Tensors& t) { return Tensors{moe_dispatch(t[0], moe_plan(t[1], s.experts, whole))}; },
+          [s, whole](const Tensors& t) { return Tensors{moe_dispatch(t[0], planned(t[1], s, whole))}; },
           [s](const Arrays& a) { return Arrays{dispatch_of(a[0], a[1], s.experts)}; }};
 }
 
 OpCase combine_case(const Sizes& s, bool whole) {
   return {"",
           {{{s.tokens * s.k, s.width}}, {{s.tokens, s.k}}},
-          [s, whole](const Tensors& t) { return Tensors{moe_combine(t[0], t[1], moe_plan(t[2], s.experts, whole))}; },
+          [s, whole](const Tensors& t) { return Tensors{moe_combine(t[0], t[1], planned(t[2], s, whole))}; },
           [s](const Arrays& a) { return Arrays{combine_of(a[0], a[1], a[2], s.experts)}; }};
 }
 
@@ -165,13 +170,33 @@ BOOST_AUTO_TEST_CASE(operands_that_do_not_fit_are_named) {
       [&] {
         mahia::moe_combine(zeros({6, 5}), zeros({2, 2}), plan);
       },
-      "moe_combine: rows (N k, D), weights (N, k) and the plan's 3 tokens of 2 choices disagree: rows f32 "
+      "moe_combine: rows (R, D), weights (N, k) and the plan's 6 rows of 3 tokens with 2 choices disagree: rows f32 "
       "[6, 5] cpu:0, weights f32 [2, 2] cpu:0");
   check_throws<DTypeError>(
       [&] {
         mahia::moe_combine(zeros({6, 5}), zeros({3, 2}, DType::i64), plan);
       },
       "moe_combine: needs floating tensors: rows f32 [6, 5] cpu:0, weights i64 [3, 2] cpu:0");
+}
+
+BOOST_AUTO_TEST_CASE(a_plan_ends_at_the_most_rows_that_it_may_have) {
+  const auto numbers = [](const Tensor& x) { return copy_to(x, cpu_device, DType::i64).to_vector<int64_t>(); };
+  const Tensor some = on_tested_device(Tensor::from({int64_t{1}, int64_t{-1}, int64_t{0}, int64_t{1}}, {2, 2}));
+  const MoePlan plan = mahia::moe_plan_with_gaps(some, 2, 3), loose = mahia::moe_plan_with_gaps(some, 2, 100);
+  BOOST_TEST((numbers(plan.order) == std::vector<int64_t>{2, 0, 3}));
+  BOOST_TEST((numbers(plan.place) == std::vector<int64_t>{1, -1, 0, 2}));
+  BOOST_TEST((numbers(plan.offsets) == std::vector<int64_t>{0, 1, 3}));
+  BOOST_TEST((numbers(loose.order) == std::vector<int64_t>{2, 0, 3, -1}));
+  BOOST_TEST((numbers(loose.offsets) == std::vector<int64_t>{0, 1, 4}));
+  const Tensor x = on_tested_device(Tensor::from({2.0f, 3.0f}, {2, 1})).set_requires_grad(true);
+  const Tensor g = on_tested_device(Tensor::from({1.0f, 5.0f, 10.0f, 100.0f}, {2, 2})).set_requires_grad(true);
+  const Tensor y = mahia::moe_combine(mahia::moe_dispatch(x, plan), g, plan);
+  check_close(y, to_array(Tensor::from({2.0f, 330.0f}, {2, 1})), {0, 0});
+  backward({y}, {on_tested_device(ones({2, 1}))});
+  check_close(x.grad(), to_array(Tensor::from({1.0f, 110.0f}, {2, 1})), {0, 0});
+  check_close(g.grad(), to_array(Tensor::from({2.0f, 0.0f, 3.0f, 3.0f}, {2, 2})), {0, 0});
+  check_throws<ValueError>([&] { numbers(mahia::moe_plan_with_gaps(some, 2, 2).counts); },
+                           "moe_plan: 3 pairs have an expert, more than the 2 rows");
 }
 
 BOOST_AUTO_TEST_CASE(a_token_is_summed_in_the_order_of_its_choices) {
