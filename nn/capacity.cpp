@@ -10,6 +10,7 @@
 #include "ops/binary.hpp"
 #include "ops/cast.hpp"
 #include "ops/compare.hpp"
+#include "ops/cumsum.hpp"
 #include "ops/index.hpp"
 #include "ops/moe.hpp"
 #include "ops/pointwise.hpp"
@@ -60,22 +61,24 @@ Admission admit(const Tensor& indices, const Tensor& scores, int64_t num_experts
   check<ShapeError>(indices.rank() == 2 && indices.shape() == scores.shape(),
                     "admit: indices and scores (N, k) disagree: indices ", indices, ", scores ", scores);
   const NoGrad no_grad;
-  const int64_t pairs = indices.numel();
-  Tensor asked = indices;  // in the order of service
-  Tensor order;            // the pair at each place of that order
-  if (priority == SlotPriority::choice_major) asked = transpose(indices, 0, 1);
-  asked = reshape(asked, {pairs, 1});
-  if (priority == SlotPriority::probability) {
-    order = argsort(reshape(scores.detach(), {pairs}), 0, true);
-    asked = index_select(asked, 0, order);
+  const int64_t pairs = indices.numel(), k = indices.size(1);
+  Admission a;
+  if (priority == SlotPriority::choice_major) {
+    const Tensor numbers = cumsum(ones({pairs}, DType::i64, indices.device()), 0) - 1.0;
+    a.service = reshape(transpose(reshape(numbers, {indices.size(0), k}), 0, 1), {pairs});
   }
-  const MoePlan plan = moe_plan_with_gaps(asked, num_experts, pairs);
-  const Tensor expert = reshape(asked, {pairs}), first = index_select(plan.offsets, 0, maximum(expert, 0 * expert));
-  Tensor kept = le(plan.place - first, static_cast<double>(std::min(capacity, pairs) - 1));
-  kept = where(lt(expert, 0), zeros_like(kept), kept);
-  if (priority == SlotPriority::choice_major) kept = transpose(reshape(kept, {indices.size(1), indices.size(0)}), 0, 1);
-  if (priority == SlotPriority::probability) kept = index_select(kept, 0, argsort(order, 0));
-  return {reshape(kept, indices.shape()), plan.counts};
+  if (priority == SlotPriority::probability) a.service = argsort(reshape(scores.detach(), {pairs}), 0, true);
+  Tensor expert = reshape(indices, {pairs});
+  if (a.service.defined()) expert = index_select(expert, 0, a.service);
+  const MoePlan plan = moe_plan_with_gaps(reshape(expert, {pairs, 1}), num_experts, pairs);
+  const Tensor first = index_select(plan.offsets, 0, maximum(expert, 0 * expert));
+  a.kept = le(plan.place - first, static_cast<double>(std::min(capacity, pairs) - 1));
+  a.kept = where(lt(expert, 0), zeros_like(a.kept), a.kept);
+  if (priority == SlotPriority::choice_major) a.kept = transpose(reshape(a.kept, {k, indices.size(0)}), 0, 1);
+  if (priority == SlotPriority::probability) a.kept = index_select(a.kept, 0, argsort(a.service, 0));
+  a.kept = reshape(a.kept, indices.shape());
+  a.counts = plan.counts;
+  return a;
 }
 
 }  // namespace mahia::nn

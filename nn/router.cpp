@@ -112,11 +112,19 @@ Tensor Router::steered(Tensor scores) const {
   return o.kept_groups < o.groups ? open_groups(scores) : scores;
 }
 
-Sorted Router::choose(const Tensor& values, const Tensor& scores) const {
+Sorted Router::choose(const Tensor& values, Tensor& scores) const {
   const RouterOptions& o = config_.options;
-  if (!o.select_bias && o.kept_groups == o.groups && !balances()) return topk(values, config_.top_k);
-  const Tensor indices = topk(steered(scores.detach()), config_.top_k).indices;
+  if (!o.select_bias && o.kept_groups == o.groups && !balances()) {
+    scores = values.detach();
+    return topk(values, config_.top_k);
+  }
+  scores = steered(scores.detach());
+  const Tensor indices = topk(scores, config_.top_k).indices;
   return {gather(values, 1, indices), indices};
+}
+
+bool Router::renormalizes() const {
+  return config_.renormalize.value_or(config_.top_k > 1) || config_.kind == RouterKind::post_softmax;
 }
 
 Routing Router::operator()(const Tensor& x) const {
@@ -126,22 +134,32 @@ Routing Router::operator()(const Tensor& x) const {
   r.logits = logits_of(mahia::to(x, x.dtype() == DType::f64 ? DType::f64 : DType::f32));
   check_logits(r.logits);
   r.probabilities = softmax(r.logits);
+  const bool sigmoidal = config_.kind == RouterKind::sigmoid;
+  r.values = sigmoidal ? sigmoid(r.logits) : r.probabilities;
+  r.scores = balances() ? balanced(r.logits.detach(), config_.top_k) : r.values;
   if (config_.kind == RouterKind::post_softmax) {
-    const Sorted chosen = choose(r.logits, r.probabilities);
+    const Sorted chosen = choose(r.logits, r.scores);
     r.indices = chosen.indices;
     r.weights = softmax(chosen.values);
     return r;
   }
-  const bool sigmoidal = config_.kind == RouterKind::sigmoid;
-  const Tensor values = sigmoidal ? sigmoid(r.logits) : r.probabilities;
-  const Sorted chosen = choose(values, balances() ? balanced(r.logits.detach(), config_.top_k) : values);
+  const Sorted chosen = choose(r.values, r.scores);
   r.indices = chosen.indices;
   r.weights = chosen.values;
-  if (config_.renormalize.value_or(config_.top_k > 1)) {
+  if (renormalizes()) {
     const Tensor total = sum(chosen.values, {1}, true);
     r.weights = chosen.values / (sigmoidal ? total + 1e-20 : total);
   }
   return r;
+}
+
+Tensor Router::weights_for(const Routing& r, const Tensor& experts) const {
+  const Tensor none = zeros({}, r.values.dtype(), r.values.device());
+  const Tensor used = where(ge(experts, 0), gather(r.values, 1, maximum(experts, 0 * experts)), none);
+  if (!renormalizes()) return used;
+  const Tensor total = sum(used, {1}, true);
+  constexpr double tiny = 1e-37;  // where a token uses no expert
+  return used / (config_.kind == RouterKind::sigmoid ? total + 1e-20 : clamp(total, tiny, infinity));
 }
 
 void Router::update_select_bias(const Tensor& counts, double rate) const {

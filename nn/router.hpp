@@ -50,6 +50,8 @@ struct Routing {
   Tensor probabilities;  // (N, E), softmax(z): what auxiliary losses use
   Tensor indices;        // (N, k) i64, chosen experts in descending order; ties by the lowest expert
   Tensor weights;        // (N, k), combine weights g
+  Tensor values;         // (N, E): p or s, what weights are made of
+  Tensor scores;         // (N, E), without gradient: by which experts are chosen; -infinity for those that are closed
 };
 
 // Chooses k of E experts per token by a linear map: weight (E, D), U(-1/sqrt(D), 1/sqrt(D)) at first.
@@ -60,6 +62,8 @@ class Router : public Module {
   explicit Router(const RouterConfig& c);
   // x (N, D). Throws ValueError naming the token when a logit is NaN or infinite, ShapeError.
   Routing operator()(const Tensor& x) const;
+  // The combine weights of other experts than the chosen: experts i64 (N, j), 0 where it is no_expert.
+  Tensor weights_for(const Routing& routing, const Tensor& experts) const;
   // Loss-free balancing (Wang et al. 2024): select_bias_e += rate sign(mean n - n_e), for the pairs per expert counts
   // (E) of one optimizer step, on the device. Throws ValueError for a router without that bias, ShapeError.
   void update_select_bias(const Tensor& counts, double rate = 1e-3) const;
@@ -68,9 +72,11 @@ class Router : public Module {
 
  private:
   bool balances() const { return config_.kind == RouterKind::sinkhorn && training(); }
+  bool renormalizes() const;
   Tensor logits_of(Tensor x) const;
-  // The chosen experts, and their numbers among `values` (N, E); `scores` decide wherever something steers the choice.
-  Sorted choose(const Tensor& values, const Tensor& scores) const;
+  // The chosen experts, and their numbers among `values` (N, E); `scores` decide wherever something steers the choice,
+  // and become those that did.
+  Sorted choose(const Tensor& values, Tensor& scores) const;
   Tensor steered(Tensor scores) const;  // with the bias, and -infinity for experts outside the kept groups
   Tensor open_groups(const Tensor& scores) const;
 

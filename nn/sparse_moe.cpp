@@ -2,9 +2,7 @@
 #include "nn/sparse_moe.hpp"
 
 #include <algorithm>
-#include <cassert>
 #include <cmath>
-#include <limits>
 #include <numeric>
 
 #include "autograd/grad_mode.hpp"
@@ -12,7 +10,6 @@
 #include "ops/binary.hpp"
 #include "ops/cast.hpp"
 #include "ops/compare.hpp"
-#include "ops/index.hpp"
 #include "ops/pointwise.hpp"
 #include "ops/reduce.hpp"
 #include "ops/shape.hpp"
@@ -47,11 +44,17 @@ double MoeStats::entropy() const {
   return f.size() > 1 ? h / std::log(static_cast<double>(f.size())) : 1;
 }
 
+PairTally MoeStats::tally() const { return tally_of(counts, kept, fates, overflow); }
+
 double MoeStats::drop_rate() const {
   if (!kept.defined()) return 0;
-  const NoGrad no_grad;
-  const double pairs = sum(counts).item<double>();
-  return pairs > 0 ? 1 - sum(kept).item<double>() / pairs : 0;
+  const PairTally t = tally();
+  return t.routed > 0 ? 1 - static_cast<double>(t.kept - t.added) / static_cast<double>(t.routed) : 0;
+}
+
+double MoeStats::capacity_use() const {
+  const double slots = static_cast<double>(capacity) * static_cast<double>(counts.numel());
+  return slots > 0 ? static_cast<double>(tally().kept) / slots : 0;
 }
 
 double MoeStats::mean_top1() const {
@@ -80,7 +83,14 @@ MoeConfig checked(const MoeConfig& c) {
   for (const double factor : {c.capacity.train_factor, c.capacity.eval_factor}) {
     expert_capacity(factor, c.capacity.minimum, 1, 1, 1);  // throws for one that makes no sense
   }
+  check<ValueError>(c.capacity.tile >= 0, "SparseMoETopK: the tile is ", c.capacity.tile, ", must not be negative");
+  check<ValueError>(c.capacity.tile == 0 || c.capacity.train_factor == 0, "SparseMoETopK: rounding to tiles of ",
+                    c.capacity.tile, " needs training without a capacity, got the factor ", c.capacity.train_factor);
   return c;
+}
+
+ExpertsConfig experts_config(const MoeConfig& c, int64_t experts) {
+  return {.width = c.width, .hidden = c.hidden, .num_experts = experts, .kind = c.expert, .bias = c.bias};
 }
 
 // The mask of x (.., D) as bool (N).
@@ -90,17 +100,6 @@ Tensor valid_tokens(const Tensor& x, const Tensor& mask) {
   for (int i = 0; fits && i < mask.rank(); ++i) fits = mask.size(i) == x.size(i);
   check<ShapeError>(fits, "SparseMoETopK: the mask must be a bool for each token of ", x, ", got ", mask);
   return reshape(mask, {mask.numel()});
-}
-
-// Every pair with an expert is served or dropped, and no expert serves more than its capacity.
-[[maybe_unused]] bool conserves(const Admission& admitted, const Tensor& indices, const Tensor& served,
-                                int64_t capacity) {
-  const NoGrad no_grad;
-  const Tensor routed = ge(indices, 0);
-  const int64_t pairs = sum(routed).item<int64_t>(), kept = sum(admitted.kept).item<int64_t>();
-  const std::vector<int64_t> n = served.to_vector<int64_t>();
-  return std::accumulate(n.begin(), n.end(), int64_t{0}) == kept && sum(admitted.counts).item<int64_t>() == pairs &&
-         std::ranges::all_of(n, [&](int64_t each) { return each <= capacity; });
 }
 
 }  // namespace
@@ -114,41 +113,17 @@ SparseMoETopK::SparseMoETopK(const MoeConfig& c)
                                                  .renormalize = c.renormalize,
                                                  .options = c.routing,
                                                  .causal = c.causal})),
-      experts_(add<Experts>(
-          "experts",
-          ExpertsConfig{
-              .width = c.width, .hidden = c.hidden, .num_experts = c.num_experts, .kind = c.expert, .bias = c.bias})) {}
+      experts_(add<Experts>("experts", experts_config(c, c.num_experts))) {
+  if (c.capacity.overflow == Overflow::shared) overflow_ = &add<Experts>("overflow", experts_config(c, 1));
+}
 
-SparseMoETopK::Placement SparseMoETopK::place(const Routing& r, const Tensor& valid) const {
-  const CapacityConfig& c = config_.capacity;
-  const int64_t experts = config_.num_experts, tokens = r.indices.size(0), k = r.indices.size(1);
-  const auto only = [&](const Tensor& condition, const Tensor& indices) {
-    return where(condition, indices, full({}, static_cast<double>(no_expert), DType::i64, r.indices.device()));
-  };
-  const Tensor indices = valid.defined() ? only(unsqueeze(valid, 1), r.indices) : r.indices;
-  const double factor = training() ? c.train_factor : c.eval_factor;
-  if (factor == 0) {
-    const MoePlan plan =
-        valid.defined() ? moe_plan_with_gaps(indices, experts, tokens * k) : moe_plan(indices, experts);
-    return {plan, plan.counts, r.weights, {}};
-  }
-  const int64_t capacity = expert_capacity(factor, c.minimum, k, tokens, experts);
-  const Tensor scores = config_.router == RouterKind::sigmoid ? sigmoid(r.logits.detach()) : r.probabilities.detach();
-  const Admission admitted = admit(indices, gather(scores, 1, r.indices), experts, capacity, c.priority);
-  const MoePlan plan = moe_plan_with_gaps(only(admitted.kept, indices), experts, experts * std::min(capacity, tokens));
-  assert(!is_cpu(indices.device()) || conserves(admitted, indices, plan.counts, capacity));
-  Placement p{plan, admitted.counts, r.weights, {}};
-  const Tensor none = zeros({}, r.weights.dtype(), r.weights.device());
-  if (c.overflow == Overflow::drop_renormalise && k > 1) {
-    const Tensor kept = where(admitted.kept, r.weights, none);
-    constexpr double tiny = 1e-30, infinity = std::numeric_limits<double>::infinity();
-    p.weights = kept * (sum(r.weights, {1}, true) / clamp(sum(kept, {1}, true), tiny, infinity));
-  }
-  if (c.overflow == Overflow::residual) {
-    const Tensor routed = ge(indices, 0);
-    p.residual = sum(where(admitted.kept, none, where(routed, r.weights, none)), {1}, true);
-  }
-  return p;
+Tensor SparseMoETopK::standing_in(const Tensor& tokens, const Placement& p) const {
+  if (overflow_ == nullptr) return tokens * mahia::to(p.overflow, tokens.dtype());
+  const int64_t n = tokens.size(0);
+  const Tensor some = gt(sum(p.fates.lost, {1}, true), 0);  // (N, 1)
+  const Tensor nobody = full({}, static_cast<double>(no_expert), DType::i64, tokens.device());
+  const MoePlan plan = moe_plan_with_gaps(where(some, zeros_like(nobody), nobody), 1, n);
+  return moe_combine((*overflow_)(moe_dispatch(tokens, plan), plan), p.overflow, plan);
 }
 
 MoeOutput SparseMoETopK::operator()(const Tensor& x, const Tensor& mask) const {
@@ -157,10 +132,10 @@ MoeOutput SparseMoETopK::operator()(const Tensor& x, const Tensor& mask) const {
   const Tensor tokens = reshape(x, {x.numel() / config_.width, config_.width});  // (N, D)
   const Tensor valid = valid_tokens(x, mask);                                    // (N)
   const Routing routing = router_(tokens);                                       // (N, k) of E
-  const Placement p = place(routing, valid);
-  const Tensor rows = experts_(moe_dispatch(tokens, p.plan), p.plan);  // (N k, D)
+  const Placement p = nn::place(router_, routing, valid, config_.capacity);
+  const Tensor rows = experts_(moe_dispatch(tokens, p.plan), p.plan);  // (R, D)
   Tensor y = moe_combine(rows, p.weights, p.plan);
-  if (p.residual.defined()) y = y + tokens * mahia::to(p.residual, tokens.dtype());
+  if (p.overflow.defined()) y = y + standing_in(tokens, p);
   MoeOutput out;
   out.y = reshape(y, x.shape());
   out.losses = aux_losses(config_.losses, {.logits = routing.logits,
@@ -169,8 +144,13 @@ MoeOutput SparseMoETopK::operator()(const Tensor& x, const Tensor& mask) const {
                                            .counts = p.counts,
                                            .sequences = sequences_of(x),
                                            .valid = valid});
-  out.stats = {p.counts, routing.probabilities.detach(), router_.config().top_k};
-  if ((training() ? config_.capacity.train_factor : config_.capacity.eval_factor) > 0) out.stats.kept = p.plan.counts;
+  out.stats = {.counts = p.counts,
+               .probabilities = routing.probabilities.detach(),
+               .top_k = router_.config().top_k,
+               .kept = p.plan.counts,
+               .capacity = p.capacity,
+               .overflow = config_.capacity.overflow,
+               .fates = p.fates};
   return out;
 }
 

@@ -2,9 +2,8 @@
 #pragma once
 
 #include "aux_loss.hpp"
-#include "capacity.hpp"
 #include "experts.hpp"
-#include "router.hpp"
+#include "placement.hpp"
 
 namespace mahia::nn {
 
@@ -28,14 +27,19 @@ struct MoeStats {
   Tensor counts;         // i64 (E): pairs per expert before any drop, n; padding not counted
   Tensor probabilities;  // (N, E): the router's softmax
   int64_t top_k = 1;
-  Tensor kept = {};  // i64 (E): of them those that found a slot; undefined without a limit
+  Tensor kept = {};                    // i64 (E): pairs per expert that it serves
+  int64_t capacity = 0;                // slots per expert; 0: without a limit
+  Overflow overflow = Overflow::drop;  // what becomes of pairs that find none
+  PairFates fates = {};
 
   // All wait for the device.
+  PairTally tally() const;                         // where the pairs went
   std::vector<double> load() const;                // f_e = n_e / sum of n; even when there was no token
   double max_violation() const;                    // MaxVio: max n / mean n - 1
   double coefficient_of_variation() const;         // of n
   double entropy() const;                          // H(f) / ln E: 1 when even
-  double drop_rate() const;                        // share of the pairs that found no slot
+  double drop_rate() const;                        // share of the pairs that no expert serves
+  double capacity_use() const;                     // share of the slots that are taken; 0 without a limit
   double mean_top1() const;                        // mean over the tokens of the largest probability
   double near_tie_share(double gap = 0.01) const;  // of tokens whose k-th and next probability differ by less than gap
 };
@@ -47,7 +51,8 @@ struct MoeOutput {
 };
 
 // A token-level sparse mixture of experts (Shazeer et al. 2017): each token goes to its k chosen experts, and y_t = sum
-// of g_te expert_e(x_t). Without a capacity a token's result does not depend on the batch it stands in.
+// of g_te expert_e(x_t). Without a capacity a token's result does not depend on the batch it stands in. With the
+// overflow policy `shared` there is one more expert, `overflow`.
 class SparseMoETopK : public Module {
  public:
   explicit SparseMoETopK(const MoeConfig& c);
@@ -60,17 +65,13 @@ class SparseMoETopK : public Module {
   std::string summary() const override;
 
  private:
-  struct Placement {
-    MoePlan plan;
-    Tensor counts;    // i64 (E), before any drop
-    Tensor weights;   // (N, k)
-    Tensor residual;  // (N, 1): what of the token itself goes into y; undefined: nothing
-  };
-  Placement place(const Routing& routing, const Tensor& valid) const;
+  // What the pairs without an expert add to y (N, D), weighted by `overflow` (N, 1).
+  Tensor standing_in(const Tensor& tokens, const Placement& placement) const;
 
   MoeConfig config_;
   Router& router_;
   Experts& experts_;
+  Experts* overflow_ = nullptr;  // serves what overflows, if it is to be shared
 };
 
 }  // namespace mahia::nn

@@ -6,8 +6,10 @@
 #include "autograd/record.hpp"
 #include "core/copy.hpp"
 #include "core/factory.hpp"
+#include "ops/binary.hpp"
 #include "ops/cast.hpp"
 #include "ops/compare.hpp"
+#include "ops/cumsum.hpp"
 #include "ops/shape.hpp"
 
 namespace mahia {
@@ -124,7 +126,8 @@ Tensor gather(const Tensor& x, int64_t axis, const Tensor& index) {
 Tensor one_hot(const Tensor& ids, int64_t num_classes) {
   check<ValueError>(num_classes >= 1, "one_hot: num_classes is ", num_classes, ", must be at least 1");
   checked("one_hot", ids, num_classes);
-  return to(eq(unsqueeze(ids, -1), arange(num_classes, ids.dtype(), ids.device())), DType::i64);
+  const Tensor numbers = cumsum(ones({num_classes}, DType::i64, ids.device()), 0) - 1.0;  // made on the device
+  return to(eq(unsqueeze(ids, -1), numbers), DType::i64);
 }
 
 Tensor bincount(const Tensor& ids, int64_t minlength) {

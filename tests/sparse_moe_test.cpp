@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
-#include <map>
 #include <numeric>
 
 #include "autograd/backward.hpp"
@@ -19,6 +18,7 @@
 #include "ops/pointwise.hpp"
 #include "ops/reduce.hpp"
 #include "ops/shape.hpp"
+#include "tests/support/moe_reference.hpp"
 #include "tests/support/op_spec.hpp"
 
 namespace mahia::nn {
@@ -32,85 +32,6 @@ using tests::to_array;
 
 Tensor random(const Shape& shape, uint16_t call, DType dtype = DType::f32) {
   return randn(shape, {random_key("tests", "sparse_moe"), call}, dtype);
-}
-
-// The parameters on the host, by name.
-struct State {
-  std::map<std::string, Array> values;
-  explicit State(const Module& module) {
-    for (const auto& [name, tensor] : module.named_parameters()) values[name] = to_array(tensor);
-  }
-  // The number of parameter `name` for expert e, row r and, where it has three axes, column c; 0 for one that is
-  // absent.
-  double at(const std::string& name, int64_t e, int64_t r, int64_t c) const {
-    const auto found = values.find(name);
-    if (found == values.end()) return 0;
-    const Shape& s = found->second.shape;
-    return found->second[s.rank() == 3 ? (e * s[1] + r) * s[2] + c : e * s[1] + r];
-  }
-};
-
-// y of one expert for one token.
-std::vector<double> expert_of(const State& s, const MoeConfig& c, int64_t e, const double* x) {
-  std::vector<double> y(static_cast<size_t>(c.width));
-  for (int64_t h = 0; h < c.hidden; ++h) {
-    double up = s.at("experts.b_up", e, h, 0), gate = s.at("experts.b_gate", e, h, 0);
-    for (int64_t d = 0; d < c.width; ++d) {
-      up += s.at("experts.w_up", e, h, d) * x[d];
-      gate += s.at("experts.w_gate", e, h, d) * x[d];
-    }
-    const double tanh_form = 0.5 * (1 + std::tanh(std::sqrt(2 / M_PI) * (up + 0.044715 * up * up * up)));
-    const double value = c.expert == ExpertKind::swiglu ? gate / (1 + std::exp(-gate)) * up
-                         : c.expert == ExpertKind::gelu ? up * tanh_form
-                                                        : up * 0.5 * std::erfc(-up / std::sqrt(2));
-    for (int64_t d = 0; d < c.width; ++d) y[static_cast<size_t>(d)] += s.at("experts.w_down", e, d, h) * value;
-  }
-  for (int64_t d = 0; d < c.width; ++d) y[static_cast<size_t>(d)] += s.at("experts.b_down", e, d, 0);
-  return y;
-}
-
-struct Reference {
-  Array y;
-  std::vector<int64_t> counts;
-  double switch_loss = 0, z_loss = 0;
-};
-
-// The whole layer, token by token.
-Reference reference_of(const State& s, const MoeConfig& c, const Array& x) {
-  const int64_t experts = c.num_experts, tokens = x.size() / c.width, k = std::min(c.top_k, experts);
-  Reference out{Array(x.shape), std::vector<int64_t>(static_cast<size_t>(experts)), 0, 0};
-  std::vector<double> mean_p(static_cast<size_t>(experts));
-  for (int64_t t = 0; t < tokens; ++t) {
-    std::vector<double> z(static_cast<size_t>(experts)), p = z;
-    double total = 0;
-    for (int64_t e = 0; e < experts; ++e) {
-      for (int64_t d = 0; d < c.width; ++d) {
-        z[static_cast<size_t>(e)] += s.at("router.weight", e, d, 0) * x[t * c.width + d];
-      }
-      total += std::exp(z[static_cast<size_t>(e)]);
-    }
-    for (size_t e = 0; e < p.size(); ++e) mean_p[e] += (p[e] = std::exp(z[e]) / total) / static_cast<double>(tokens);
-    out.z_loss += std::log(total) * std::log(total) / static_cast<double>(tokens);
-    std::vector<size_t> order(p.size());
-    std::iota(order.begin(), order.end(), size_t{0});
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return z[a] > z[b]; });
-    double chosen = 0;
-    for (int64_t j = 0; j < k; ++j) chosen += p[order[static_cast<size_t>(j)]];
-    const bool divide = c.renormalize.value_or(k > 1) || c.router == RouterKind::post_softmax;
-    for (int64_t j = 0; j < k; ++j) {
-      const size_t e = order[static_cast<size_t>(j)];
-      ++out.counts[e];
-      const auto y = expert_of(s, c, static_cast<int64_t>(e), &x.values[static_cast<size_t>(t * c.width)]);
-      for (int64_t d = 0; d < c.width; ++d) {
-        out.y[t * c.width + d] += p[e] / (divide ? chosen : 1) * y[static_cast<size_t>(d)];
-      }
-    }
-  }
-  for (size_t e = 0; e < mean_p.size(); ++e) {
-    const double pairs = static_cast<double>(std::max<int64_t>(tokens * k, 1));
-    out.switch_loss += static_cast<double>(experts) * static_cast<double>(out.counts[e]) / pairs * mean_p[e];
-  }
-  return out;
 }
 
 struct GridCase {
@@ -130,7 +51,7 @@ void check_against_reference(const MoeConfig& c, const Shape& shape, DType dtype
   moe.to(dtype, {});
   const Tensor x = random(shape, 1, dtype);
   const MoeOutput out = moe(x);
-  const Reference expected = reference_of(State(moe), c, to_array(x));
+  const tests::MoeReference expected = tests::moe_reference(tests::State(moe), {c}, to_array(x));
   const tests::Tolerance tolerance = tests::tolerance_of(dtype);
   BOOST_TEST((out.y.dtype() == dtype));
   check_close(out.y, expected.y, tolerance);

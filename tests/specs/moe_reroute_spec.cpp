@@ -9,58 +9,11 @@
 #include "core/factory.hpp"
 #include "ops/binary.hpp"
 #include "ops/compare.hpp"
+#include "tests/support/moe_reference.hpp"
 #include "tests/support/op_spec.hpp"
 
 namespace mahia::tests {
 namespace {
-
-// The rounds in plain words: sets of names, one pair after the other.
-Arrays rerouted_of(const Array& indices, const Array& kept, const Array& scores, int64_t capacity,
-                   const std::vector<int64_t>& service) {
-  const int64_t k = indices.shape[1], experts = scores.shape[1];
-  Array serving = indices, hops(indices.shape);
-  std::vector<int64_t> taken(static_cast<size_t>(experts)), waiting;
-  for (const int64_t pair : service) {
-    if (indices[pair] < 0) continue;
-    if (kept[pair] != 0) {
-      ++taken[static_cast<size_t>(indices[pair])];
-    } else {
-      serving[pair] = -1;
-      waiting.push_back(pair);
-    }
-  }
-  for (int64_t round = 1; !waiting.empty(); ++round) {
-    const std::vector<int64_t> before = taken;
-    // Each token's waiting pairs, in the order of its choices, ask its open experts, in the order of the scores.
-    std::vector<int64_t> asked(indices.values.size(), -1);
-    for (int64_t token = 0; token < indices.shape[0]; ++token) {
-      std::vector<int64_t> open(static_cast<size_t>(experts)), asking;
-      std::iota(open.begin(), open.end(), int64_t{0});
-      std::erase_if(open, [&](int64_t e) {
-        bool closed = before[static_cast<size_t>(e)] >= capacity ||
-                      scores[token * experts + e] == -std::numeric_limits<double>::infinity();
-        for (int64_t j = 0; j < k; ++j) closed = closed || static_cast<int64_t>(serving[token * k + j]) == e;
-        return closed;
-      });
-      std::ranges::stable_sort(
-          open, [&](int64_t a, int64_t b) { return scores[token * experts + a] > scores[token * experts + b]; });
-      for (int64_t pair = token * k; pair < token * k + k; ++pair) {
-        if (std::ranges::find(waiting, pair) != waiting.end()) asking.push_back(pair);
-      }
-      for (size_t i = 0; i < std::min(open.size(), asking.size()); ++i) asked[static_cast<size_t>(asking[i])] = open[i];
-    }
-    std::erase_if(waiting, [&](int64_t pair) {
-      const int64_t e = asked[static_cast<size_t>(pair)];
-      if (e < 0) return true;
-      if (taken[static_cast<size_t>(e)] >= capacity) return false;
-      ++taken[static_cast<size_t>(e)];
-      serving[pair] = static_cast<double>(e);
-      hops[pair] = static_cast<double>(round);
-      return true;
-    });
-  }
-  return {serving, hops};
-}
 
 struct Sizes {
   int64_t tokens, k, experts, capacity;
@@ -69,10 +22,11 @@ struct Sizes {
 // What the op is given, made of random numbers: a[1] (N, E) to choose by, a[2] (N, 1), whether a token is there, a[3]
 // (N k), by which pairs are served. The first in that order keep their experts.
 struct Operands {
-  std::vector<int64_t> indices, service;
-  std::vector<double> kept;
+  std::vector<int64_t> indices;
+  std::vector<size_t> service;
+  std::vector<bool> kept;
 
-  Operands(const Arrays& a, const Sizes& s) : service(static_cast<size_t>(s.tokens * s.k)), kept(service.size()) {
+  Operands(const Arrays& a, const Sizes& s) {
     for (int64_t t = 0; t < s.tokens; ++t) {
       std::vector<int64_t> experts(static_cast<size_t>(s.experts));
       std::iota(experts.begin(), experts.end(), int64_t{0});
@@ -80,13 +34,8 @@ struct Operands {
                                [&](int64_t i, int64_t j) { return a[1][t * s.experts + i] > a[1][t * s.experts + j]; });
       for (int64_t j = 0; j < s.k; ++j) indices.push_back(a[2][t] < -1.5 ? -1 : experts[static_cast<size_t>(j)]);
     }
-    std::iota(service.begin(), service.end(), int64_t{0});
-    std::ranges::stable_sort(service, [&](int64_t i, int64_t j) { return a[3][i] > a[3][j]; });
-    std::vector<int64_t> n(static_cast<size_t>(s.experts));
-    for (const int64_t pair : service) {
-      const int64_t e = indices[static_cast<size_t>(pair)];
-      if (e >= 0 && n[static_cast<size_t>(e)]++ < s.capacity) kept[static_cast<size_t>(pair)] = 1;
-    }
+    service = service_order(a[3].values, s.k, nn::SlotPriority::probability);
+    kept = kept_of(indices, service, s.experts, s.capacity);
   }
 };
 
@@ -105,18 +54,22 @@ OpCase reroute_case(const Sizes& s) {
     const Operands o(a, s);
     const Device device = t[0].device();
     const Tensor closed = scalar(-std::numeric_limits<double>::infinity(), t[0].dtype(), device);
-    const MoeRerouted y = moe_reroute(
-        Tensor::from(o.indices, pairs, device), gt(Tensor::from(o.kept, pairs, device), 0),
-        where(lt(t[0], closed_below), closed, t[0]), s.capacity, Tensor::from(o.service, {s.tokens * s.k}, device));
+    const MoeRerouted y =
+        moe_reroute(Tensor::from(o.indices, pairs, device),
+                    gt(Tensor::from(std::vector<float>(o.kept.begin(), o.kept.end()), pairs, device), 0),
+                    where(lt(t[0], closed_below), closed, t[0]), s.capacity,
+                    Tensor::from(std::vector<int64_t>(o.service.begin(), o.service.end()), {s.tokens * s.k}, device));
     return Tensors{y.experts, y.hops};
   };
   c.reference = [s, pairs](const Arrays& a) {
     const Operands o(a, s);
-    Array scores = a[0], indices(pairs), kept(pairs);
-    for (double& x : scores.values) x = x < closed_below ? -std::numeric_limits<double>::infinity() : x;
-    indices.values.assign(o.indices.begin(), o.indices.end());
-    kept.values = o.kept;
-    return rerouted_of(indices, kept, scores, s.capacity, o.service);
+    std::vector<double> scores = a[0].values;
+    for (double& x : scores) x = x < closed_below ? -std::numeric_limits<double>::infinity() : x;
+    const PlainRerouted r = rerouted_of(o.indices, o.kept, scores, s.k, s.experts, s.capacity, o.service);
+    Array experts(pairs), hops(pairs);
+    experts.values.assign(r.experts.begin(), r.experts.end());
+    hops.values.assign(r.hops.begin(), r.hops.end());
+    return Arrays{experts, hops};
   };
   return c;
 }
