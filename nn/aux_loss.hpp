@@ -23,6 +23,9 @@ enum class AuxLoss : uint8_t {
 inline constexpr std::array<const char*, 6> aux_loss_names = {"switch", "sequence", "importance",
                                                               "z_loss", "entropy",  "variance"};
 
+inline constexpr std::array<AuxLoss, 6> every_aux_loss = {AuxLoss::balance, AuxLoss::sequence, AuxLoss::importance,
+                                                          AuxLoss::z_loss,  AuxLoss::entropy,  AuxLoss::variance};
+
 // Which losses are wanted.
 class AuxLossSet {
  public:

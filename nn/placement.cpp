@@ -48,7 +48,7 @@ Tensor shared_out(const Tensor& weights, const Tensor& kept) {
 
 Placement with_capacity(const Router& router, const Routing& r, const Tensor& indices, const CapacityConfig& c,
                         double factor) {
-  const int64_t experts = r.logits.size(1), tokens = indices.size(0), k = indices.size(1);
+  const int64_t experts = r.probabilities.size(1), tokens = indices.size(0), k = indices.size(1);
   Placement p;
   p.capacity = expert_capacity(factor, c.minimum, k, tokens, experts);
   p.weights = r.weights;
@@ -70,11 +70,8 @@ Placement with_capacity(const Router& router, const Routing& r, const Tensor& in
   return p;
 }
 
-// The tokens that each expert serves when it takes the `most` (E) first of them by falling score (N, E): bool (N, E).
-Tensor first_of_each(const Tensor& scores, const Tensor& most) {
-  const Tensor rank = argsort(argsort(scores, 0, true), 0);
-  return lt(rank, most);
-}
+// The place of each token among all tokens by falling score for an expert, i64 (N, E).
+Tensor ranks_for_experts(const Tensor& scores) { return argsort(argsort(scores, 0, true), 0); }
 
 // e where the token (N, E) is served by expert e.
 Tensor as_experts(const Tensor& served) {
@@ -84,7 +81,7 @@ Tensor as_experts(const Tensor& served) {
 
 Placement rounded_to_tiles(const Router& router, const Routing& r, const Tensor& indices, const Tensor& valid,
                            int64_t tile) {
-  const int64_t experts = r.logits.size(1), tokens = indices.size(0), k = indices.size(1);
+  const int64_t experts = r.probabilities.size(1), tokens = indices.size(0), k = indices.size(1);
   Placement p;
   Tensor served, chosen;
   {
@@ -99,7 +96,7 @@ Placement rounded_to_tiles(const Router& router, const Routing& r, const Tensor&
     // Chosen ones in [0, 1], the others in [-2, -1], padding behind them all.
     Tensor scores = r.values.detach() - 2.0 * (1.0 - mahia::to(chosen, r.values.dtype()));
     if (valid.defined()) scores = where(unsqueeze(valid, 1), scores, full({}, -9, scores.dtype(), scores.device()));
-    served = first_of_each(scores, minimum(rounded, there));
+    served = lt(ranks_for_experts(scores), minimum(rounded, there));
   }
   const Tensor all = as_experts(served);
   const int64_t most = std::min(tokens * experts, tokens * k + experts * (tile / 2));
@@ -108,6 +105,26 @@ Placement rounded_to_tiles(const Router& router, const Routing& r, const Tensor&
   p.fates.added = or_zero(served, eq(chosen, zeros_like(chosen)));
   const Tensor kept = gather(served, 1, maximum(indices, 0 * indices));  // (N, k)
   p.fates.lost = or_zero(ge(indices, 0), eq(kept, zeros_like(kept)));
+  return p;
+}
+
+Placement chosen_by_experts(const Router& router, const Routing& r, const Tensor& valid, const CapacityConfig& c,
+                            double factor) {
+  const int64_t tokens = r.scores.size(0), experts = r.scores.size(1);
+  Placement p;
+  p.capacity = std::min(tokens, expert_capacity(factor, c.minimum, router.config().top_k, tokens, experts));
+  Tensor served;
+  if (valid.defined()) {
+    const Tensor there = unsqueeze(valid, 1);
+    const Tensor scores = where(there, r.scores, full({}, -1, r.scores.dtype(), r.scores.device()));  // padding last
+    served = or_zero(there, lt(ranks_for_experts(scores), static_cast<double>(p.capacity)));
+  } else {
+    served = lt(ranks_for_experts(r.scores), static_cast<double>(p.capacity));
+  }
+  const Tensor all = as_experts(served);
+  p.plan = moe_plan_with_gaps(all, experts, experts * p.capacity);
+  p.counts = p.plan.counts;
+  p.weights = router.weights_for(r, all);
   return p;
 }
 
@@ -140,9 +157,10 @@ PairTally tally_of(const Tensor& counts, const Tensor& kept, const PairFates& fa
 }
 
 Placement place(const Router& router, const Routing& r, const Tensor& valid, const CapacityConfig& c) {
-  const int64_t experts = r.logits.size(1), pairs = r.indices.numel();
-  const Tensor indices = valid.defined() ? only(unsqueeze(valid, 1), r.indices) : r.indices;
   const double factor = router.training() ? c.train_factor : c.eval_factor;
+  if (router.config().kind == RouterKind::expert_choice) return chosen_by_experts(router, r, valid, c, factor);
+  const int64_t experts = r.probabilities.size(1), pairs = r.indices.numel();
+  const Tensor indices = valid.defined() ? only(unsqueeze(valid, 1), r.indices) : r.indices;
   Placement p;
   if (router.training() && c.tile > 0) {
     p = rounded_to_tiles(router, r, indices, valid, c.tile);
@@ -153,7 +171,7 @@ Placement place(const Router& router, const Routing& r, const Tensor& valid, con
     p.counts = p.plan.counts;
     p.weights = r.weights;
   }
-  assert(!is_cpu(indices.device()) || conserves(p, c.overflow));
+  assert(p.counts.device().type != DeviceType::cpu || conserves(p, c.overflow));
   return p;
 }
 

@@ -12,6 +12,7 @@
 #include "ops/binary.hpp"
 #include "ops/cast.hpp"
 #include "ops/compare.hpp"
+#include "ops/hash_experts.hpp"
 #include "ops/index.hpp"
 #include "ops/linear.hpp"
 #include "ops/pointwise.hpp"
@@ -34,8 +35,14 @@ void check_options(const RouterConfig& c) {
   check<ValueError>(c.top_k <= open, "Router: top_k ", c.top_k, " exceeds the ", open, " experts of ", o.kept_groups,
                     " kept groups");
   check<ValueError>(o.jitter >= 0 && o.jitter < 1, "Router: jitter is ", o.jitter, ", must be in [0, 1)");
-  check<ValueError>(c.kind != RouterKind::sinkhorn || !c.causal,
-                    "Router: sinkhorn is refused in causal models: a token's experts depend on later tokens");
+  const bool looks_ahead = c.kind == RouterKind::sinkhorn || c.kind == RouterKind::expert_choice;
+  check<ValueError>(!looks_ahead || !c.causal,
+                    "Router: ", c.kind == RouterKind::sinkhorn ? "sinkhorn" : "expert_choice",
+                    " is refused in causal models: a token's experts depend on later tokens");
+  check<ValueError>(c.kind != RouterKind::expert_choice || (!o.select_bias && o.groups == 1),
+                    "Router: expert_choice has no use for a selection bias or groups: no token chooses");
+  check<ValueError>(c.kind != RouterKind::hash || (!o.select_bias && o.groups == 1 && o.jitter == 0 && !o.noisy),
+                    "Router: hash has nothing that a bias, groups, jitter or noise could change");
 }
 
 RouterConfig checked(RouterConfig c, const std::string& path) {
@@ -47,8 +54,9 @@ RouterConfig checked(RouterConfig c, const std::string& path) {
     c.top_k = c.num_experts;
   }
   check_options(c);
+  const bool chooses = c.kind != RouterKind::hash && c.kind != RouterKind::expert_choice;
   const bool normalized = c.renormalize.value_or(c.top_k > 1) || c.kind == RouterKind::post_softmax;
-  if (c.top_k == 1 && c.num_experts > 1 && normalized) {
+  if (chooses && c.top_k == 1 && c.num_experts > 1 && normalized) {
     warn(message(path, ": with top_k 1 a renormalised weight is always 1, so the task gives the router no gradient"));
   }
   return c;
@@ -75,9 +83,12 @@ Tensor balanced(const Tensor& logits, int64_t k) {
 
 }  // namespace
 
-Router::Router(const RouterConfig& c)
-    : config_(checked(c, path())),
-      weight_(parameter("weight", init::fan_in_uniform({c.num_experts, c.width}, c.width, init_call("weight")))) {
+Router::Router(const RouterConfig& c) : config_(checked(c, path())) {
+  if (c.kind == RouterKind::hash) {
+    hash_key_ = buffer("hash_key", Tensor::from({static_cast<int64_t>(key("hash_key"))}, {1}));
+    return;
+  }
+  weight_ = parameter("weight", init::fan_in_uniform({c.num_experts, c.width}, c.width, init_call("weight")));
   if (c.options.noisy) noise_weight_ = parameter("noise_weight", zeros({c.num_experts, c.width}));
   if (c.options.select_bias) select_bias_ = buffer("select_bias", zeros({c.num_experts}));
 }
@@ -124,19 +135,34 @@ Sorted Router::choose(const Tensor& values, Tensor& scores) const {
 }
 
 bool Router::renormalizes() const {
-  return config_.renormalize.value_or(config_.top_k > 1) || config_.kind == RouterKind::post_softmax;
+  const bool by_default = config_.top_k > 1 && config_.kind != RouterKind::expert_choice;
+  return config_.renormalize.value_or(by_default) || config_.kind == RouterKind::post_softmax;
 }
 
-Routing Router::operator()(const Tensor& x) const {
+Routing Router::hashed(const Tensor& x, const Tensor& ids) const {
+  check<ValueError>(ids.defined(), "Router: hash needs the tokens' ids beside ", x);
+  check<ShapeError>(ids.shape() == Shape{x.size(0)}, "Router: hash needs an id for each token of ", x, ", got ", ids);
+  const DType dtype = x.dtype() == DType::f64 ? DType::f64 : DType::f32;
+  const double share = 1 / static_cast<double>(config_.top_k);
+  Routing r;
+  r.indices = hash_experts(ids, hash_key_, config_.top_k, config_.num_experts);
+  r.weights = full(r.indices.shape(), share, dtype, x.device());
+  r.probabilities = mahia::to(sum(one_hot(r.indices, config_.num_experts), {1}), dtype) * share;
+  return r;
+}
+
+Routing Router::operator()(const Tensor& x, const Tensor& ids) const {
   check<ShapeError>(x.rank() == 2 && x.size(1) == config_.width, "Router: needs tokens (N, ", config_.width, "), got ",
                     x);
+  if (config_.kind == RouterKind::hash) return hashed(x, ids);
   Routing r;
   r.logits = logits_of(mahia::to(x, x.dtype() == DType::f64 ? DType::f64 : DType::f32));
   check_logits(r.logits);
   r.probabilities = softmax(r.logits);
   const bool sigmoidal = config_.kind == RouterKind::sigmoid;
   r.values = sigmoidal ? sigmoid(r.logits) : r.probabilities;
-  r.scores = balances() ? balanced(r.logits.detach(), config_.top_k) : r.values;
+  r.scores = balances() ? balanced(r.logits.detach(), config_.top_k) : r.values.detach();
+  if (config_.kind == RouterKind::expert_choice) return r;
   if (config_.kind == RouterKind::post_softmax) {
     const Sorted chosen = choose(r.logits, r.scores);
     r.indices = chosen.indices;
@@ -173,7 +199,8 @@ void Router::update_select_bias(const Tensor& counts, double rate) const {
 }
 
 std::string Router::summary() const {
-  constexpr const char* names[] = {"softmax, top ", "top-k softmax, top ", "sigmoid, top ", "sinkhorn, top "};
+  constexpr const char* names[] = {"softmax, top ",  "top-k softmax, top ", "sigmoid, top ",
+                                   "sinkhorn, top ", "expert choice, ",     "hash, "};
   return message(names[static_cast<size_t>(config_.kind)], config_.top_k, " of ", config_.num_experts);
 }
 

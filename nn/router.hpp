@@ -15,6 +15,10 @@ enum class RouterKind : uint8_t {
   sinkhorn,  // R12 (Clark et al. 2022): while training, chosen = topk of exp(z) scaled so that the experts' sums are
              // equal; weights, and choices in eval mode, as pre_softmax. Not causal: a token's experts depend on
              // the whole batch
+  expert_choice,  // R11 (Zhou et al. 2022): each expert takes the tokens of the highest p for it, as many as its
+                  // capacity; the weight is p. Not causal either
+  hash,  // R14 (Roller et al. 2021): the experts of a token are a fixed hash of its id (see hash_experts), each of
+         // weight 1/k. There is nothing to learn, and a buffer `hash_key` in place of the weight
 };
 
 // What may steer the choice besides the logits.
@@ -38,13 +42,15 @@ struct RouterConfig {
   int64_t top_k = 2;        // k; more than E is clamped to E with a warning
   RouterKind kind = RouterKind::pre_softmax;
   // All but post_softmax: whether the chosen numbers are divided by their sum. Default: for k > 1 only, because with
-  // k = 1 the weight would be the constant 1 and the router would learn nothing from the task.
+  // k = 1 the weight would be the constant 1 and the router would learn nothing from the task; never for expert_choice.
   std::optional<bool> renormalize = {};
   RouterOptions options = {};
-  bool causal = true;  // a token's experts must not depend on later tokens: refuses sinkhorn
+  bool causal = true;  // a token's experts must not depend on later tokens: refuses sinkhorn and expert_choice
 };
 
-// Everything a layer needs to know about who goes where; all in f32 whatever the model's dtype.
+// Everything a layer needs to know about who goes where; all in f32 whatever the model's dtype. With expert_choice,
+// indices and weights are undefined: the experts choose when tokens are given their places. With hash, logits, values
+// and scores are, and probabilities are 1/k at the chosen experts.
 struct Routing {
   Tensor logits;         // (N, E), z
   Tensor probabilities;  // (N, E), softmax(z): what auxiliary losses use
@@ -58,10 +64,11 @@ struct Routing {
 class Router : public Module {
  public:
   // Throws ValueError for sizes that make no sense, fewer experts in the kept groups than top_k, jitter outside [0, 1),
-  // and sinkhorn where the choice must be causal.
+  // sinkhorn and expert_choice where the choice must be causal, and options for what a kind does not have.
   explicit Router(const RouterConfig& c);
-  // x (N, D). Throws ValueError naming the token when a logit is NaN or infinite, ShapeError.
-  Routing operator()(const Tensor& x) const;
+  // x (N, D); ids i64 (N), which hash needs and the others do not look at. Throws ValueError naming the token when a
+  // logit is NaN or infinite, and without ids that are needed; ShapeError.
+  Routing operator()(const Tensor& x, const Tensor& ids = {}) const;
   // The combine weights of other experts than the chosen: experts i64 (N, j), 0 where it is no_expert.
   Tensor weights_for(const Routing& routing, const Tensor& experts) const;
   // Loss-free balancing (Wang et al. 2024): select_bias_e += rate sign(mean n - n_e), for the pairs per expert counts
@@ -74,6 +81,7 @@ class Router : public Module {
   bool balances() const { return config_.kind == RouterKind::sinkhorn && training(); }
   bool renormalizes() const;
   Tensor logits_of(Tensor x) const;
+  Routing hashed(const Tensor& x, const Tensor& ids) const;
   // The chosen experts, and their numbers among `values` (N, E); `scores` decide wherever something steers the choice,
   // and become those that did.
   Sorted choose(const Tensor& values, Tensor& scores) const;
@@ -81,7 +89,7 @@ class Router : public Module {
   Tensor open_groups(const Tensor& scores) const;
 
   RouterConfig config_;
-  Tensor weight_, noise_weight_, select_bias_;
+  Tensor weight_, noise_weight_, select_bias_, hash_key_;
 };
 
 }  // namespace mahia::nn

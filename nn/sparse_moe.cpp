@@ -79,6 +79,25 @@ int64_t sequences_of(const Tensor& x) {
   return batch;
 }
 
+void check_router(const MoeConfig& c) {
+  const CapacityConfig& capacity = c.capacity;
+  const bool drops = capacity.overflow != Overflow::reroute && capacity.tile == 0;
+  if (c.router == RouterKind::hash) {
+    const bool asks = std::ranges::any_of(every_aux_loss, [&](AuxLoss kind) { return c.losses.contains(kind); });
+    check<ValueError>(!asks, "SparseMoETopK: a hash router learns nothing, so `losses` must be empty");
+    check<ValueError>(drops, "SparseMoETopK: a hash router knows no next best expert to reroute or round to");
+  }
+  if (c.router == RouterKind::expert_choice) {
+    check<ValueError>(capacity.train_factor > 0 && capacity.eval_factor > 0,
+                      "SparseMoETopK: expert_choice needs a capacity in training and evaluation, got the factors ",
+                      capacity.train_factor, " and ", capacity.eval_factor);
+    check<ValueError>(capacity.overflow == Overflow::drop && capacity.tile == 0,
+                      "SparseMoETopK: with expert_choice nothing overflows, so there is no policy for it");
+    check<ValueError>(!c.losses.contains(AuxLoss::sequence),
+                      "SparseMoETopK: with expert_choice there is no loss by sequence: experts choose from the batch");
+  }
+}
+
 MoeConfig checked(const MoeConfig& c) {
   for (const double factor : {c.capacity.train_factor, c.capacity.eval_factor}) {
     expert_capacity(factor, c.capacity.minimum, 1, 1, 1);  // throws for one that makes no sense
@@ -86,6 +105,7 @@ MoeConfig checked(const MoeConfig& c) {
   check<ValueError>(c.capacity.tile >= 0, "SparseMoETopK: the tile is ", c.capacity.tile, ", must not be negative");
   check<ValueError>(c.capacity.tile == 0 || c.capacity.train_factor == 0, "SparseMoETopK: rounding to tiles of ",
                     c.capacity.tile, " needs training without a capacity, got the factor ", c.capacity.train_factor);
+  check_router(c);
   return c;
 }
 
@@ -126,12 +146,12 @@ Tensor SparseMoETopK::standing_in(const Tensor& tokens, const Placement& p) cons
   return moe_combine((*overflow_)(moe_dispatch(tokens, plan), plan), p.overflow, plan);
 }
 
-MoeOutput SparseMoETopK::operator()(const Tensor& x, const Tensor& mask) const {
+MoeOutput SparseMoETopK::operator()(const Tensor& x, const Tensor& mask, const Tensor& ids) const {
   check<ShapeError>(x.rank() >= 2 && x.size(-1) == config_.width, "SparseMoETopK: needs (.., ", config_.width,
                     "), got ", x);
   const Tensor tokens = reshape(x, {x.numel() / config_.width, config_.width});  // (N, D)
   const Tensor valid = valid_tokens(x, mask);                                    // (N)
-  const Routing routing = router_(tokens);                                       // (N, k) of E
+  const Routing routing = router_(tokens, ids.defined() ? reshape(ids, {ids.numel()}) : ids);
   const Placement p = nn::place(router_, routing, valid, config_.capacity);
   const Tensor rows = experts_(moe_dispatch(tokens, p.plan), p.plan);  // (R, D)
   Tensor y = moe_combine(rows, p.weights, p.plan);

@@ -57,9 +57,9 @@ class SparseMoETopK : public Module {
  public:
   explicit SparseMoETopK(const MoeConfig& c);
   // (.., T, D) -> (.., T, D); x (N, D) is one sequence.
-  // mask: bool (.., T), false for padding, which goes to no expert, counts for nothing and gets y = 0. Throws
-  // ShapeError.
-  MoeOutput operator()(const Tensor& x, const Tensor& mask = {}) const;
+  // mask: bool (.., T), false for padding, which goes to no expert, counts for nothing and gets y = 0. ids: i64 (..,
+  // T), what a hash router chooses by. Throws ShapeError, ValueError.
+  MoeOutput operator()(const Tensor& x, const Tensor& mask = {}, const Tensor& ids = {}) const;
   // One step of loss-free balancing: see Router.
   void update_select_bias(const Tensor& counts, double rate = 1e-3) const { router_.update_select_bias(counts, rate); }
   std::string summary() const override;

@@ -31,8 +31,10 @@ HyenaConfig mixer_config(const HyenaMoeLMConfig& c) {
 
 MoeConfig moe_config(const HyenaMoeLMConfig& c) {
   AuxLossSet losses = c.losses;
-  losses.insert(AuxLoss::balance);
-  losses.insert(AuxLoss::z_loss);
+  if (c.router != RouterKind::hash) {
+    losses.insert(AuxLoss::balance);
+    losses.insert(AuxLoss::z_loss);
+  }
   return {.width = c.width,
           .hidden = c.hidden,
           .num_experts = c.experts,
@@ -62,10 +64,11 @@ HyenaMoeBlock::HyenaMoeBlock(const HyenaMoeLMConfig& c)
       norm2_(add<LayerNorm>("norm2", c.width)),
       moe_(add<SparseMoETopK>("moe", moe_config(c))) {}
 
-MoeOutput HyenaMoeBlock::operator()(const Tensor& x, const HyenaSequence& sequence, HyenaState* state) const {
+MoeOutput HyenaMoeBlock::operator()(const Tensor& x, const HyenaSequence& sequence, HyenaState* state,
+                                    const Tensor& ids) const {
   const Tensor u = norm1_(x);
   const Tensor mixed = x + (state ? mixer_.advance(u, *state) : mixer_(u, sequence));  // (B, T, D)
-  MoeOutput out = moe_(norm2_(mixed), sequence.mask);
+  MoeOutput out = moe_(norm2_(mixed), sequence.mask, ids);
   out.y = mixed + out.y;
   return out;
 }
@@ -76,6 +79,8 @@ HyenaMoeLM::HyenaMoeLM(const HyenaMoeLMConfig& c)
       dropout_(add<Dropout>("dropout", c.dropout)),
       layers_(add<ModuleList<HyenaMoeBlock>>("layers")),
       norm_(add<LayerNorm>("norm", c.width)) {
+  check<ValueError>(c.router != RouterKind::hash || c.z_loss == 0,
+                    "HyenaMoeLM: a hash router has no z-loss, got the coefficient ", c.z_loss);
   check<ValueError>(c.layers >= 0, "HyenaMoeLM: layers is ", c.layers, ", must not be negative");
   for (int64_t i = 0; i < c.layers; ++i) layers_.append(c);
   head_ = add<Head>("head", c, embedding_.weight()).weight;
@@ -87,7 +92,7 @@ Tensor HyenaMoeLM::features(const Tensor& tokens, const HyenaSequence& sequence,
   check<ShapeError>(tokens.rank() == 2, "HyenaMoeLM: needs tokens (B, T), got ", tokens);
   Tensor x = dropout_(embedding_(tokens));  // (B, T, D)
   for (size_t i = 0; i < layers_.size(); ++i) {
-    MoeOutput out = layers_[i](x, sequence, state ? &(*state)[i] : nullptr);
+    MoeOutput out = layers_[i](x, sequence, state ? &(*state)[i] : nullptr, tokens);
     x = out.y;
     if (layers != nullptr) layers->push_back(std::move(out));
   }
@@ -128,7 +133,7 @@ LossOutput HyenaMoeLM::loss(const Tensor& tokens, const Tensor& targets, const H
   out.aux = zeros({}, out.loss.dtype(), out.loss.device());
   const double share = 1.0 / static_cast<double>(std::max<int64_t>(1, config_.layers));
   for (MoeOutput& layer : layers) {
-    out.aux = out.aux + layer.losses[AuxLoss::balance] * share;
+    if (const Tensor& balance = layer.losses[AuxLoss::balance]; balance.defined()) out.aux = out.aux + balance * share;
     if (training() && config_.z_loss > 0)
       out.loss = out.loss + layer.losses[AuxLoss::z_loss] * (config_.z_loss * share);
     out.stats.push_back(std::move(layer.stats));

@@ -45,18 +45,21 @@ struct HyenaMoeLMConfig {
 
 // What training needs from a batch.
 struct LossOutput {
-  Tensor loss;                    // []: cross entropy in nats; while training, plus the z-loss if wanted
-  Tensor aux;                     // []: mean over the layers of their Switch losses; the trainer's schedule weights it
+  Tensor loss;  // []: cross entropy in nats; while training, plus the z-loss if wanted
+  Tensor
+      aux;  // []: mean over the layers of their Switch losses, 0 with hash routers; the trainer's schedule weights it
   std::vector<MoeStats> stats;    // per layer
-  std::vector<AuxLosses> losses;  // per layer: the Switch loss, the z-loss and what the config asks for besides
+  std::vector<AuxLosses> losses;  // per layer: what the config asks for, and but for hash the Switch loss and z-loss
 };
 
 // One pre-norm block: x + mixer(norm1(x)), then x + moe(norm2(x)).
 class HyenaMoeBlock : public Module {
  public:
   explicit HyenaMoeBlock(const HyenaMoeLMConfig& c);
-  // y is the block's output, (B, T, D). With a state, x continues the sequences that it remembers.
-  MoeOutput operator()(const Tensor& x, const HyenaSequence& sequence = {}, HyenaState* state = nullptr) const;
+  // y is the block's output, (B, T, D). With a state, x continues the sequences that it remembers. ids (B, T): what a
+  // hash router chooses by.
+  MoeOutput operator()(const Tensor& x, const HyenaSequence& sequence = {}, HyenaState* state = nullptr,
+                       const Tensor& ids = {}) const;
   HyenaState start(int64_t batch, int64_t longest) const { return mixer_.start(batch, longest); }
   void update_select_bias(const Tensor& counts, double rate) const { moe_.update_select_bias(counts, rate); }
 

@@ -84,8 +84,11 @@ struct Layer {
   }
 
   bool is_valid(int64_t t) const { return c.valid.empty() || c.valid[at(t)]; }
-  bool sigmoidal() const { return c.config.router == RouterKind::sigmoid; }
-  bool divides() const { return c.config.renormalize.value_or(k > 1) || c.config.router == RouterKind::post_softmax; }
+  bool is(RouterKind kind) const { return c.config.router == kind; }
+  bool divides() const {
+    const bool by_default = k > 1 && !is(RouterKind::expert_choice);
+    return c.config.renormalize.value_or(by_default) || is(RouterKind::post_softmax);
+  }
 
   void route() {
     double there = 0;
@@ -100,7 +103,7 @@ struct Layer {
       }
       for (int64_t e = 0; e < experts; ++e) {
         p.push_back(std::exp(z[at(e)]) / total);
-        values.push_back(sigmoidal() ? 1 / (1 + std::exp(-z[at(e)])) : p.back());
+        values.push_back(is(RouterKind::hash) ? 1 : is(RouterKind::sigmoid) ? 1 / (1 + std::exp(-z[at(e)])) : p.back());
         scores.push_back(values.back() + state.at("router.select_bias", e));
         if (is_valid(t)) mean_p[at(e)] += p.back();
       }
@@ -212,6 +215,21 @@ struct Layer {
     weigh_again();
   }
 
+  // Each expert takes the tokens of the highest p.
+  void serve_by_experts() {
+    out.counts.assign(at(experts), 0);
+    for (int64_t e = 0; e < experts; ++e) {
+      std::vector<double> wanted(at(tokens));
+      for (int64_t t = 0; t < tokens; ++t) wanted[at(t)] = is_valid(t) ? p[at(t * experts + e)] : -1;
+      for (const int64_t t : falling(wanted)) {
+        if (out.counts[at(e)] == c.capacity || !is_valid(t)) break;
+        serving[at(t)].push_back(e);
+        ++out.counts[at(e)];
+      }
+    }
+    weigh_again();
+  }
+
   void sum_up() {
     const int64_t width = c.config.width;
     for (int64_t t = 0; t < tokens; ++t) {
@@ -241,6 +259,8 @@ MoeReference moe_reference(const State& state, const MoeCase& c, const Array& x)
   layer.route();
   if (c.config.capacity.tile > 0 && c.training) {
     layer.round_to_tiles();
+  } else if (c.config.router == RouterKind::expert_choice) {
+    layer.serve_by_experts();
   } else {
     layer.serve_within_capacity();
   }
