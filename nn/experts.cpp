@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "nn/experts.hpp"
 
+#include "core/factory.hpp"
 #include "nn/init.hpp"
 #include "ops/binary.hpp"
 #include "ops/grouped_mm.hpp"
@@ -25,19 +26,29 @@ Experts::Experts(const ExpertsConfig& c) : config_(c) {
   b_down_ = biases("b_down", c.width, c.hidden);
 }
 
-Tensor Experts::operator()(const Tensor& rows, const MoePlan& plan) const {
-  const Tensor up = grouped_mm(rows, w_up_, plan.offsets, b_up_);                // (N k, H)
-  return grouped_mm(activated(rows, up, plan), w_down_, plan.offsets, b_down_);  // (N k, D)
+Tensor Experts::operator()(const Tensor& tokens, const MoePlan& plan, int64_t) const {
+  return applied(moe_dispatch(tokens, plan), plan.offsets);
 }
 
-Tensor Experts::activated(const Tensor& rows, const Tensor& up, const MoePlan& plan) const {
+Tensor Experts::for_all(const Tensor& tokens) const {
+  check<ValueError>(config_.num_experts == 1, "Experts: only a single expert serves all tokens, there are ",
+                    config_.num_experts);
+  return applied(tokens, moe_plan(zeros({tokens.size(0), 1}, DType::i64, tokens.device()), 1).offsets);
+}
+
+Tensor Experts::applied(const Tensor& rows, const Tensor& offsets) const {
+  const Tensor up = grouped_mm(rows, w_up_, offsets, b_up_);                   // (R, H)
+  return grouped_mm(activated(rows, up, offsets), w_down_, offsets, b_down_);  // (R, D)
+}
+
+Tensor Experts::activated(const Tensor& rows, const Tensor& up, const Tensor& offsets) const {
   switch (config_.kind) {
     case ExpertKind::gelu:
       return gelu(up, Approximate::tanh);
     case ExpertKind::gelu_erf:
       return gelu(up);
     default:
-      return silu(grouped_mm(rows, w_gate_, plan.offsets, b_gate_)) * up;
+      return silu(grouped_mm(rows, w_gate_, offsets, b_gate_)) * up;
   }
 }
 

@@ -63,6 +63,15 @@ class Module {
     place(name, std::move(child));
     return reference;
   }
+  // A child that `make` builds, which gives a std::shared_ptr<M>.
+  template <class M, class Make>
+  M& add_made(const std::string& name, const Make& make) {
+    const PathScope scope(*this, name);
+    std::shared_ptr<M> child = make();
+    M& reference = *child;
+    place(name, std::move(child));
+    return reference;
+  }
   // The same child once more under another name.
   template <class M>
   M& share(const std::string& name, M& child) {

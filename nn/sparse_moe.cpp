@@ -7,6 +7,7 @@
 
 #include "autograd/grad_mode.hpp"
 #include "core/factory.hpp"
+#include "nn/hyena_signal.hpp"
 #include "ops/binary.hpp"
 #include "ops/cast.hpp"
 #include "ops/compare.hpp"
@@ -105,12 +106,19 @@ MoeConfig checked(const MoeConfig& c) {
   check<ValueError>(c.capacity.tile >= 0, "SparseMoETopK: the tile is ", c.capacity.tile, ", must not be negative");
   check<ValueError>(c.capacity.tile == 0 || c.capacity.train_factor == 0, "SparseMoETopK: rounding to tiles of ",
                     c.capacity.tile, " needs training without a capacity, got the factor ", c.capacity.train_factor);
+  check<ValueError>(c.shared_experts >= 0, "SparseMoETopK: shared_experts is ", c.shared_experts,
+                    ", must not be negative");
   check_router(c);
   return c;
 }
 
-ExpertsConfig experts_config(const MoeConfig& c, int64_t experts) {
-  return {.width = c.width, .hidden = c.hidden, .num_experts = experts, .kind = c.expert, .bias = c.bias};
+ExpertsConfig experts_config(const MoeConfig& c, int64_t experts, int64_t hidden) {
+  return {.width = c.width, .hidden = hidden, .num_experts = experts, .kind = c.expert, .bias = c.bias};
+}
+
+std::shared_ptr<ExpertStack> experts_of(const MoeConfig& c) {
+  if (c.make_experts) return c.make_experts();
+  return std::make_shared<Experts>(experts_config(c, c.num_experts, c.hidden));
 }
 
 // The mask of x (.., D) as bool (N).
@@ -133,8 +141,9 @@ SparseMoETopK::SparseMoETopK(const MoeConfig& c)
                                                  .renormalize = c.renormalize,
                                                  .options = c.routing,
                                                  .causal = c.causal})),
-      experts_(add<Experts>("experts", experts_config(c, c.num_experts))) {
-  if (c.capacity.overflow == Overflow::shared) overflow_ = &add<Experts>("overflow", experts_config(c, 1));
+      experts_(add_made<ExpertStack>("experts", [&] { return experts_of(c); })) {
+  if (c.capacity.overflow == Overflow::shared) overflow_ = &add<Experts>("overflow", experts_config(c, 1, c.hidden));
+  if (c.shared_experts > 0) shared_ = &add<Experts>("shared", experts_config(c, 1, c.shared_experts * c.hidden));
 }
 
 Tensor SparseMoETopK::standing_in(const Tensor& tokens, const Placement& p) const {
@@ -143,7 +152,7 @@ Tensor SparseMoETopK::standing_in(const Tensor& tokens, const Placement& p) cons
   const Tensor some = gt(sum(p.fates.lost, {1}, true), 0);  // (N, 1)
   const Tensor nobody = full({}, static_cast<double>(no_expert), DType::i64, tokens.device());
   const MoePlan plan = moe_plan_with_gaps(where(some, zeros_like(nobody), nobody), 1, n);
-  return moe_combine((*overflow_)(moe_dispatch(tokens, plan), plan), p.overflow, plan);
+  return moe_combine((*overflow_)(tokens, plan, 1), p.overflow, plan);
 }
 
 MoeOutput SparseMoETopK::operator()(const Tensor& x, const Tensor& mask, const Tensor& ids) const {
@@ -153,9 +162,13 @@ MoeOutput SparseMoETopK::operator()(const Tensor& x, const Tensor& mask, const T
   const Tensor valid = valid_tokens(x, mask);                                    // (N)
   const Routing routing = router_(tokens, ids.defined() ? reshape(ids, {ids.numel()}) : ids);
   const Placement p = nn::place(router_, routing, valid, config_.capacity);
-  const Tensor rows = experts_(moe_dispatch(tokens, p.plan), p.plan);  // (R, D)
+  const Tensor rows = experts_(tokens, p.plan, sequences_of(x));  // (R, D)
+  check<ShapeError>(rows.rank() == 2 && rows.size(0) == p.plan.order.numel() && rows.size(1) == config_.width,
+                    "SparseMoETopK: the experts must give (", p.plan.order.numel(), ", ", config_.width, "), gave ",
+                    rows);
   Tensor y = moe_combine(rows, p.weights, p.plan);
   if (p.overflow.defined()) y = y + standing_in(tokens, p);
+  if (shared_ != nullptr) y = y + kept(shared_->for_all(tokens), valid.defined() ? unsqueeze(valid, 1) : valid);
   MoeOutput out;
   out.y = reshape(y, x.shape());
   out.losses = aux_losses(config_.losses, {.logits = routing.logits,

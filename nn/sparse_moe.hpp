@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
+#include <memory>
+
 #include "aux_loss.hpp"
 #include "experts.hpp"
 #include "placement.hpp"
@@ -20,6 +23,10 @@ struct MoeConfig {
   RouterOptions routing = {};                               // selection bias, groups, jitter, noise
   CapacityConfig capacity = {};                             // slots per expert; without a limit by default
   bool causal = true;                                       // refuses routers whose choices depend on later tokens
+  // So many experts more serve every token, with weight 1 (DeepSeek-AI 2024): one network of shared_experts * hidden.
+  int64_t shared_experts = 0;
+  // Builds other experts than those that `hidden`, `expert` and `bias` describe, under the name `experts`.
+  std::function<std::shared_ptr<ExpertStack>()> make_experts = {};
 };
 
 // How evenly the tokens went: detached tensors on the model's device, and numbers that are computed when somebody asks.
@@ -52,7 +59,7 @@ struct MoeOutput {
 
 // A token-level sparse mixture of experts (Shazeer et al. 2017): each token goes to its k chosen experts, and y_t = sum
 // of g_te expert_e(x_t). Without a capacity a token's result does not depend on the batch it stands in. With the
-// overflow policy `shared` there is one more expert, `overflow`.
+// overflow policy `shared` there is one more expert, `overflow`; shared experts are called `shared`.
 class SparseMoETopK : public Module {
  public:
   explicit SparseMoETopK(const MoeConfig& c);
@@ -70,7 +77,8 @@ class SparseMoETopK : public Module {
 
   MoeConfig config_;
   Router& router_;
-  Experts& experts_;
+  ExpertStack& experts_;
+  Experts* shared_ = nullptr;
   Experts* overflow_ = nullptr;  // serves what overflows, if it is to be shared
 };
 
