@@ -9,6 +9,7 @@
 #include "autograd/grad_mode.hpp"
 #include "core/factory.hpp"
 #include "nn/init.hpp"
+#include "nn/models/hyena_moe_lm.hpp"
 #include "nn/sparse_moe.hpp"
 #include "ops/binary.hpp"
 #include "ops/compare.hpp"
@@ -97,6 +98,11 @@ BOOST_AUTO_TEST_CASE(shared_experts_serve_every_token_but_padding) {
   const Tensor masked = moe(x, mask).y;
   check_same_bits(contiguous(narrow(masked, 0, 2, 1)), zeros({1, width}));
   check_close(contiguous(narrow(masked, 0, 0, 2)), to_array(contiguous(narrow(moe(x).y, 0, 0, 2))), {1e-6, 1e-7});
+  models::HyenaMoeLMConfig lm{.vocab = 20, .width = 16, .layers = 1, .l_max = 8, .experts = 4, .hidden = 16};
+  lm.shared_experts = 1;
+  const models::HyenaMoeLM model(lm);
+  const NamedTensors names = model.state_dict();
+  BOOST_TEST(std::ranges::count(names, "layers.0.moe.shared.w_up", [](const auto& each) { return each.first; }) == 1);
   c.shared_experts = -1;
   check_throws<ValueError>([&] { SparseMoETopK wrong(c); },
                            "SparseMoETopK: shared_experts is -1, must not be negative");

@@ -43,7 +43,8 @@ MoeConfig moe_config(const HyenaMoeLMConfig& c) {
           .expert = c.expert,
           .losses = losses,
           .routing = c.routing,
-          .capacity = c.capacity};
+          .capacity = c.capacity,
+          .shared_experts = c.shared_experts};
 }
 
 // The output map, head.weight (V, D): its own, or the embedding's under a second name.

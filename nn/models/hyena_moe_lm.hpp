@@ -36,6 +36,7 @@ struct HyenaMoeLMConfig {
   RouterKind router = RouterKind::pre_softmax;
   RouterOptions routing = {};    // selection bias, groups, jitter, noise
   CapacityConfig capacity = {};  // of each expert
+  int64_t shared_experts = 0;    // that serve every token besides, of `hidden` each
   double z_loss = 0;             // coefficient of the router's z-loss, part of `loss`
   AuxLossSet losses = {};        // to compute besides the Switch loss and the z-loss
   double dropout = 0;            // after the embedding and inside the Hyena operator
