@@ -40,6 +40,11 @@ void overwrite(const Tensor& x, const Tensor& y) {
   kernels::copy(x.device() == y.device() ? x : copy_to(x, y.device(), x.dtype()), y.mutable_view());
 }
 
+void commit(const Tensor& x, const Tensor& y) {
+  check<ShapeError>(x.shape() == y.shape() && y.is_contiguous(), "commit: shapes differ: source ", x, ", target ", y);
+  if (y.numel() > 0) kernels::commit(copy_to(x, x.device(), y.dtype()), y.mutable_view());
+}
+
 void fill(const Tensor& y, double value) { kernels::fill(y.mutable_view(), value); }
 
 int64_t count_nonfinite(const Tensor& x) {

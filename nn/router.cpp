@@ -195,7 +195,7 @@ void Router::update_select_bias(const Tensor& counts, double rate) const {
   const NoGrad no_grad;
   const Tensor n = mahia::to(counts, DType::f32), missing = mean(n) - n;
   const Tensor sign = mahia::to(gt(missing, 0), DType::f32) - mahia::to(lt(missing, 0), DType::f32);
-  copy_into(select_bias_ + sign * rate, select_bias_);
+  commit(select_bias_ + sign * rate, select_bias_);
 }
 
 std::string Router::summary() const {

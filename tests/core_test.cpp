@@ -193,6 +193,16 @@ BOOST_AUTO_TEST_CASE(a_few_bytes_travel_with_a_call) {
   BOOST_TEST(x.version() > version);
 }
 
+BOOST_AUTO_TEST_CASE(a_commit_writes_in_place_and_moves_the_version) {
+  const Tensor x = zeros({3}, DType::f32);
+  const uint64_t version = x.version();
+  commit(Tensor::from({1.0, -2.5, 3.0}, {3}), x);  // f64
+  tests::check_same_bits(x, Tensor::from({1.0f, -2.5f, 3.0f}, {3}));
+  BOOST_TEST(x.version() > version);
+  tests::check_throws<ShapeError>([&] { commit(zeros({2}), x); },
+                                  "commit: shapes differ: source f32 [2] cpu:0, target f32 [3] cpu:0");
+}
+
 BOOST_AUTO_TEST_CASE(factories_fill_exactly) {
   BOOST_TEST(full({2}, 0.5, DType::bf16).to_vector<float>() == (std::vector<float>{0.5f, 0.5f}), each);
   BOOST_TEST(arange(3, DType::f32).to_vector<float>() == (std::vector<float>{0, 1, 2}), each);

@@ -140,6 +140,16 @@ BOOST_AUTO_TEST_CASE(a_few_bytes_travel_with_a_call, *boost::unit_test::precondi
   check_same_bits(copy_to(x, cpu_device, DType::i32), Tensor::from({7, 0, 0, 0, 9}, {5}));
 }
 
+BOOST_AUTO_TEST_CASE(a_commit_writes_nothing_after_a_fault, *boost::unit_test::precondition(NeedsCuda())) {
+  const Tensor x = zeros({5}, DType::f64, tested_device());
+  commit(full({5}, 2, DType::f32, tested_device()), x);
+  check_same_bits(copy_to(x, cpu_device, DType::f64), full({5}, 2, DType::f64));
+  kernels::check_finite(full({1}, NAN, DType::f32, tested_device()), "the test");
+  commit(full({5}, 3, DType::f64, tested_device()), x);
+  tests::check_throws<ValueError>([&] { synchronize(tested_device()); }, "the test 0 is nan");
+  check_same_bits(copy_to(x, cpu_device, DType::f64), full({5}, 2, DType::f64));
+}
+
 BOOST_AUTO_TEST_CASE(a_step_that_reads_its_values_cannot_be_captured, *boost::unit_test::precondition(NeedsCuda())) {
   const Tensor x = ones({3}, DType::f32, tested_device());
   StepGraph graph(tested_device());

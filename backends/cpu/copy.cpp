@@ -154,11 +154,14 @@ void check_finite(ConstView x, const char* what) {
   });
 }
 
+void commit(ConstView x, View y) { std::memcpy(y.raw(), x.raw(), static_cast<size_t>(y.numel()) * size_of(y.dtype())); }
+
 void set_bytes(View y, kernels::FewBytes bytes) {
   std::memcpy(y.raw(), bytes.data(), static_cast<size_t>(y.numel()) * size_of(y.dtype()));
 }
 
 const Registered registered_copy(DeviceType::cpu, kernels::copy, copy);
+const Registered registered_commit(DeviceType::cpu, kernels::commit, commit);
 const Registered registered_fill(DeviceType::cpu, kernels::fill, fill);
 const Registered registered_add_into(DeviceType::cpu, kernels::add_into, add_into);
 const Registered registered_random_fill(DeviceType::cpu, kernels::random_fill, random_fill);

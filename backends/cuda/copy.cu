@@ -178,16 +178,29 @@ void check_finite(ConstView x, const char* what) {
   });
 }
 
+__global__ void commit_kernel(const std::byte* x, std::byte* y, int64_t n, const Fault* fault) {
+  const int64_t i = thread_number();
+  if (i < n && fault->code == FaultCode::none) y[i] = x[i];
+}
+
+// For few bytes: one per thread.
+void commit(ConstView x, View y) {
+  const int64_t n = y.numel() * static_cast<int64_t>(size_of(y.dtype()));
+  launch(commit_kernel, y.device(), blocks_for(n, map_threads), map_threads, 0, static_cast<const std::byte*>(x.raw()),
+         static_cast<std::byte*>(y.raw()), n, fault_of(y.device()));
+}
+
 __global__ void set_bytes_kernel(std::byte* y, int64_t n, kernels::FewBytes bytes) {
   if (threadIdx.x < n) y[threadIdx.x] = bytes[threadIdx.x];
 }
 
 void set_bytes(View y, kernels::FewBytes bytes) {
   const int64_t n = y.numel() * static_cast<int64_t>(size_of(y.dtype()));
-  launch(set_bytes_kernel, y.device(), 1, 32, 0, static_cast<std::byte*>(y.raw()), n, bytes);
+  launch(set_bytes_kernel, y.device(), 1, sizeof(bytes), 0, static_cast<std::byte*>(y.raw()), n, bytes);
 }
 
 const Registered registered_copy(DeviceType::cuda, kernels::copy, copy);
+const Registered registered_commit(DeviceType::cuda, kernels::commit, commit);
 const Registered registered_fill(DeviceType::cuda, kernels::fill, fill);
 const Registered registered_add_into(DeviceType::cuda, kernels::add_into, add_into);
 const Registered registered_random_fill(DeviceType::cuda, kernels::random_fill, random_fill);
