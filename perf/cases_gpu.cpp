@@ -104,7 +104,7 @@ struct Training {
       : model({.vocab = s.vocab, .width = s.width, .layers = s.layers, .l_max = s.time, .hidden = s.hidden}),
         tokens(randint(0, s.vocab, {s.batch, s.time}, DType::i64, gpu)),
         targets(randint(0, s.vocab, {s.batch, s.time}, DType::i64, gpu)),
-        schedules({.lr = {.peak = 3e-4}, .aux = {.peak = 0.01 * static_cast<double>(s.layers)}}) {
+        state({.lr = {.peak = 3e-4}, .aux = {.balance = {.peak = 0.01 * static_cast<double>(s.layers)}}}, gpu) {
     if (precision == DType::bf16) train::to_bf16(model);
     model.to(gpu);
     optimizer = std::make_unique<train::AdamW>(model);
@@ -112,7 +112,7 @@ struct Training {
 
   // As the trainer does it: recorded once, then replayed with new numbers.
   void step() {
-    state.advance(optimizer->steps_done(), schedules);
+    state.advance(optimizer->steps_done());
     const bool replayed = graph.run([this] {
       optimizer->zero_grad();
       const auto out = model.loss(tokens, targets);
@@ -126,8 +126,7 @@ struct Training {
   nn::models::HyenaMoeLM model;
   std::unique_ptr<train::AdamW> optimizer;
   Tensor tokens, targets;
-  train::Schedules schedules;
-  train::StepState state{gpu};
+  train::StepState state;
   StepGraph graph{gpu};
 };
 

@@ -22,7 +22,7 @@ BOOST_AUTO_TEST_CASE(what_is_printed_reads_back) {
   BOOST_TEST(to_toml(again) == toml);
   BOOST_TEST(again.model.width == 48);
   BOOST_TEST((again.model.router == nn::RouterKind::post_softmax));
-  BOOST_TEST((again.lr.milestones == std::vector<int64_t>{10, 20}));
+  BOOST_TEST((again.schedules.lr.milestones == std::vector<int64_t>{10, 20}));
   BOOST_TEST(again.text == "a \"b\" c");
 }
 
@@ -43,9 +43,9 @@ BOOST_AUTO_TEST_CASE(every_option_of_the_operator_can_be_set) {
 
 BOOST_AUTO_TEST_CASE(schedules_end_with_the_run_unless_they_say_otherwise) {
   const RunConfig config =
-      parse_config("[train]\nsteps = 30\n[train.aux]\nschedule = \"linear\"\nsteps = 20\n", "test");
-  BOOST_TEST(config.lr.steps == 30);
-  BOOST_TEST(config.aux.steps == 20);
+      parse_config("[train]\nsteps = 30\n[train.aux.switch]\nschedule = \"linear\"\nsteps = 20\n", "test");
+  BOOST_TEST(config.schedules.lr.steps == 30);
+  BOOST_TEST(config.schedules.aux.balance.steps == 20);
 }
 
 BOOST_AUTO_TEST_CASE(the_configurations_in_the_tree_are_valid) {

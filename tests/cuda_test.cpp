@@ -168,9 +168,9 @@ BOOST_AUTO_TEST_CASE(a_step_inside_a_step_is_refused, *boost::unit_test::precond
     check_throws<CaptureError>([&] { outer.run([&] { inner.run([&] { x * 2; }); }); },
                                "StepGraph: a step cannot run inside another one");
   }
-  train::StepState state(tested_device());
+  train::StepState state({}, tested_device());
   StepGraph graph(tested_device());
-  check_throws<CaptureError>([&] { graph.run([&] { state.advance(3, {}); }); },
+  check_throws<CaptureError>([&] { graph.run([&] { state.advance(3); }); },
                              "StepState: advance() inside a step that is captured");
   BOOST_TEST(!StepGraph::is_running());
 }

@@ -300,8 +300,8 @@ BOOST_AUTO_TEST_CASE(a_captured_step_takes_50_microseconds_of_the_host, *boost::
   const train::Trainer::Loss loss = [&](const train::Batch& b) {
     return train::loss_terms(model.loss(b.tokens, b.targets));
   };
-  train::TrainStep step(loss, optimizer, 1, tested_device(), true);
-  train::StepState state(tested_device());
+  train::TrainStep step(loss, optimizer, {}, tested_device());
+  train::StepState state({.lr = {.peak = 1e-3}}, tested_device());
   const train::Batch tokens{randint(0, 256, {16, 1024}), randint(0, 256, {16, 1024})};
   const std::vector<train::Batch> batch = {tokens.pinned(tested_device())};
   const auto micros = [](auto from, auto to) { return std::chrono::duration<double, std::micro>(to - from).count(); };
@@ -310,7 +310,7 @@ BOOST_AUTO_TEST_CASE(a_captured_step_takes_50_microseconds_of_the_host, *boost::
     // Bursts of eight, so that the host never waits for room in the queue of a busy device.
     if (i % 8 == 0) synchronize(tested_device());
     const auto start = std::chrono::steady_clock::now();
-    state.advance(i, {.lr = {.peak = 1e-3}, .aux = {}});
+    state.advance(i);
     const auto middle = std::chrono::steady_clock::now();
     step.run(batch, state);
     (i % 8 == 0 ? first : running).push_back(micros(start, std::chrono::steady_clock::now()));

@@ -269,10 +269,11 @@ BOOST_AUTO_TEST_CASE(a_state_that_does_not_fit_is_reported_whole) {
 }
 
 BOOST_AUTO_TEST_CASE(the_step_state_follows_the_schedules) {
-  StepState state;
-  const Schedules schedules{.lr = {.kind = ScheduleKind::linear, .peak = 1, .steps = 10}, .aux = {.peak = 0.25}};
+  const Schedules schedules{.lr = {.kind = ScheduleKind::linear, .peak = 1, .steps = 10},
+                            .aux = {.balance = {.peak = 0.25}}};
+  StepState state(schedules);
   for (const int64_t step : {0, 3, 10}) {
-    state.advance(step, schedules);
+    state.advance(step);
     BOOST_TEST(state.lr.item<double>() == schedules.lr.at(step));
     BOOST_TEST(state.aux.item<float>() == 0.25f);
     BOOST_TEST(state.step.item<double>() == static_cast<double>(step + 1));

@@ -110,7 +110,7 @@ BOOST_FIXTURE_TEST_CASE(a_run_keeps_its_settings, Workshop) {
   finds(training("kept", {}), {}, 0, "", "");
   finds(training("kept", {"--resume", "--set", "train.log_every=3"}), {}, 0, "", "");
   finds(training("kept", {"--resume", "--set", "train.batch_size=1"}), {}, 2, "",
-        "the run began with other settings, and a run keeps them:\n  was: batch_size = ");
+        "the run began with other settings, and a run keeps them:\n  train.batch_size was: ");
 }
 
 BOOST_FIXTURE_TEST_CASE(weights_of_another_checkpoint_are_refused, Workshop) {

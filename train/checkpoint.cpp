@@ -20,7 +20,7 @@ using Json = nlohmann::json;
 constexpr int format = 1;
 constexpr const char *manifest_name = "/manifest.json", *model_name = "/model.safetensors",
                      *optimizer_name = "/optimizer.safetensors", *state_name = "/state.safetensors";
-constexpr std::string_view note_prefix = "note.";
+constexpr std::string_view note_prefix = "note.", schedule_prefix = "schedule.";
 
 bool is_complete(const fs::path& checkpoint) { return fs::is_regular_file(checkpoint.string() + manifest_name); }
 
@@ -72,12 +72,13 @@ Tensor number(int64_t value) { return Tensor::from({value}, {}); }
 std::string save_state(const std::string& path, const RunState& state) {
   Metadata metadata = {{"schedules", state.schedules}};
   for (const auto& [key, value] : state.notes) metadata[std::string(note_prefix) + key] = value;
-  return save_safetensors(path,
-                          {{"step", number(state.step)},
-                           {"next_batch", number(state.next_batch)},
-                           {"random.seed", number(static_cast<int64_t>(random_seed()))},
-                           {"random.step", number(static_cast<int64_t>(random_step()))}},
-                          metadata);
+  nn::NamedTensors tensors = {{"step", number(state.step)},
+                              {"next_batch", number(state.next_batch)},
+                              {"random.seed", number(static_cast<int64_t>(random_seed()))},
+                              {"random.step", number(static_cast<int64_t>(random_step()))}};
+  for (const auto& [name, tensor] : state.schedule_state)
+    tensors.emplace_back(std::string(schedule_prefix) + name, tensor);
+  return save_safetensors(path, tensors, metadata);
 }
 
 int64_t read_number(const SafeTensors& file, const std::string& name, const std::string& path) {
@@ -89,10 +90,14 @@ int64_t read_number(const SafeTensors& file, const std::string& name, const std:
 }
 
 RunState to_run_state(const SafeTensors& file, const std::string& path) {
-  RunState state{read_number(file, "step", path), read_number(file, "next_batch", path), {}, {}};
+  RunState state{.step = read_number(file, "step", path), .next_batch = read_number(file, "next_batch", path)};
   for (const auto& [key, value] : file.metadata) {
     if (key == "schedules") state.schedules = value;
     if (key.starts_with(note_prefix)) state.notes[key.substr(note_prefix.size())] = value;
+  }
+  for (const auto& [name, tensor] : file.tensors) {
+    if (name.starts_with(schedule_prefix))
+      state.schedule_state.emplace_back(name.substr(schedule_prefix.size()), tensor);
   }
   return state;
 }

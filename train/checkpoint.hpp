@@ -10,10 +10,11 @@ namespace mahia::train {
 
 // Where a run stands, beside weights and moments. The seed and step of the random numbers are saved with it.
 struct RunState {
-  int64_t step = 0;            // optimizer steps done
-  int64_t next_batch = 0;      // the number of the batch that comes next
-  std::string schedules = {};  // the schedules in words, to notice when a resumed run has others
-  Metadata notes = {};         // whatever the program wants to find again, such as its configuration
+  int64_t step = 0;                      // optimizer steps done
+  int64_t next_batch = 0;                // the number of the batch that comes next
+  std::string schedules = {};            // the schedules in words, to notice when a resumed run has others
+  Metadata notes = {};                   // whatever the program wants to find again, such as its configuration
+  nn::NamedTensors schedule_state = {};  // of the schedules that have one: StepState::state()
 };
 
 // Saves a run in a new folder below `folder`, named after the step: model.safetensors, optimizer.safetensors,

@@ -37,24 +37,6 @@ auto meaning_of(const Table& table, const std::string& word) {
   return std::ranges::find(table, word, &Table::value_type::first)->second;
 }
 
-std::vector<std::string> schedule_choices() {
-  std::vector<std::string> names;
-  for (const std::string_view name : schedule_names()) names.emplace_back(name);
-  return names;
-}
-
-void add_schedule(Fields& f, const std::string& section, std::string& kind, Schedule& s,
-                  std::vector<double>& milestones) {
-  f.choice(section + ".schedule", kind, schedule_choices());
-  f.number(section + ".peak", s.peak, 0, 1e6);
-  f.number(section + ".final", s.final, 0, 1e6);
-  f.integer(section + ".steps", s.steps, 0, many);
-  f.integer(section + ".warmup", s.warmup, 0, many);
-  f.integer(section + ".hold", s.hold, 0, many);
-  f.number(section + ".gamma", s.gamma, 0, 1e6);
-  f.numbers(section + ".milestones", milestones, 0, static_cast<double>(many));
-}
-
 void add_filter(Fields& f, nn::HyenaFilterConfig& c) {
   f.integer("model.filter_embedding", c.embedding, 3, 1025);
   f.integer("model.filter_hidden", c.hidden, 1, 1 << 14);
@@ -95,6 +77,26 @@ void add_model(Fields& f, RunConfig& c) {
   f.flag("model.tie_head", m.tie_head);
 }
 
+std::string aux_section(size_t i) { return std::string("train.aux.") + nn::aux_loss_names[i]; }
+
+// The losses that the schedules weight are those that the model computes.
+void set_schedules(RunConfig& c) {
+  c.schedules.lr = schedule_of(c.lr_settings, "train.lr", c.steps);
+  for (size_t i = 0; i < c.aux_settings.size(); ++i) {
+    Schedule& s = c.schedules.aux[static_cast<nn::AuxLoss>(i)];
+    ScheduleSettings& settings = c.aux_settings[i];
+    const auto layers = static_cast<size_t>(c.model.layers);
+    std::vector<double>& factors = settings.schedule.layers;
+    if (settings.schedule.feedback.per_layer && factors.empty()) factors.assign(layers, 1);
+    check<ValueError>(factors.empty() || factors.size() == layers, aux_section(i), ".layers has ", factors.size(),
+                      " factors, the model has ", layers, " layers");
+    s = schedule_of(settings, aux_section(i), c.steps);
+  }
+  c.model.losses = wanted_losses(c.schedules.aux);
+  check<ValueError>(c.model.z_loss == 0 || !c.schedules.aux.z_loss.is_on(),
+                    "model.z_loss and train.aux.z_loss both weight the z-loss; set one of them");
+}
+
 void check_data(const RunConfig& c) {
   const int64_t needed = vocabulary_of(c).size;
   check<ValueError>(c.model.vocab >= needed, "model.vocab is ", c.model.vocab, ", data.format `", c.format, "` has ",
@@ -121,7 +123,12 @@ std::vector<SequenceStage> stages_of(const RunConfig& c) {
 
 }  // namespace
 
-Fields fields_of(RunConfig& c) {
+RunConfig::RunConfig() {
+  const Schedules defaults;
+  for (size_t i = 0; i < aux_settings.size(); ++i) aux_settings[i].schedule = defaults.aux[static_cast<nn::AuxLoss>(i)];
+}
+
+Fields fields_of(RunConfig& c, bool all) {
   Fields f;
   add_model(f, c);
   f.text("data.text", c.text);
@@ -134,6 +141,7 @@ Fields fields_of(RunConfig& c) {
   f.integer("train.sequence_length", c.sequence_length, 1, int64_t{1} << 30);
   f.flag("train.capture", c.capture);
   f.number("train.max_grad_norm", c.max_grad_norm, 0, 1e6);
+  f.number("train.balance_rate", c.balance_rate, 0, 1e3);
   f.number("train.max_minutes", c.max_minutes, 0, 1e7);
   f.integer("train.log_every", c.log_every, 0, many);
   f.integer("train.evaluate_every", c.evaluate_every, 0, many);
@@ -145,8 +153,12 @@ Fields fields_of(RunConfig& c) {
   f.numbers("train.sequence_warmup.stage_steps", c.stage_steps, 1, static_cast<double>(many));
   f.numbers("train.sequence_warmup.lengths", c.stage_lengths, 1, 1 << 30);
   f.numbers("train.sequence_warmup.batch_sizes", c.stage_batch_sizes, 1, 1 << 20);
-  add_schedule(f, "train.lr", c.lr_schedule, c.lr, c.lr_milestones);
-  add_schedule(f, "train.aux", c.aux_schedule, c.aux, c.aux_milestones);
+  add_schedule(f, "train.lr", c.lr_settings, false, all);
+  for (size_t i = 0; i < c.aux_settings.size(); ++i) {
+    ScheduleSettings& aux = c.aux_settings[i];
+    const bool is_on = aux.kind != "constant" || aux.schedule.peak != 0;
+    if (all || is_on) add_schedule(f, aux_section(i), aux, true, all);
+  }
   f.choice("optimizer.name", c.optimizer, {"adamw", "sgd"});
   f.number("optimizer.beta1", c.beta1, 0, 0.9999999);
   f.number("optimizer.beta2", c.beta2, 0, 0.9999999);
@@ -165,15 +177,7 @@ const Vocabulary& vocabulary_of(const RunConfig& c) {
 }
 
 void finish(RunConfig& c) {
-  const auto schedule = [&](Schedule& s, const std::string& kind, const std::vector<double>& milestones,
-                            const char* name) {
-    s.kind = schedule_kind(kind);
-    if (s.steps == 0) s.steps = c.steps;
-    s.milestones.assign(milestones.begin(), milestones.end());
-    s.validate(name);
-  };
-  schedule(c.lr, c.lr_schedule, c.lr_milestones, "train.lr");
-  schedule(c.aux, c.aux_schedule, c.aux_milestones, "train.aux");
+  set_schedules(c);
   check_data(c);
   c.warmup_stages = stages_of(c);
   c.model.l_max = c.sequence_length;
@@ -194,7 +198,7 @@ void finish(RunConfig& c) {
                     ", must be odd");
 }
 
-std::string to_toml(RunConfig config) { return fields_of(config).to_toml(); }
+std::string to_toml(RunConfig config) { return fields_of(config, false).to_toml(); }
 
 RunConfig read_config(const std::string& path, const std::vector<std::string>& assignments) {
   RunConfig config;

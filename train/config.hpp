@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
 #include "../nn/models/hyena_moe_lm.hpp"
+#include "config_schedule.hpp"
 #include "data/vocabulary.hpp"
 #include "fields.hpp"
 #include "optimizer.hpp"
@@ -18,6 +20,7 @@ struct SequenceStage {
 
 // Everything `mahia train` needs to know about a run, with its defaults. One TOML section per group.
 struct RunConfig {
+  RunConfig();
   nn::models::HyenaMoeLMConfig model = {};
   std::string expert = "gelu", router = "pre_softmax", activation = "none", convolution = "automatic";
   double filter_lr_scale = 1;
@@ -40,17 +43,19 @@ struct RunConfig {
   std::string optimizer = "adamw";
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8, weight_decay = 0.01, momentum = 0;
 
-  std::string lr_schedule = "cosine", aux_schedule = "constant";
-  Schedule lr = {}, aux = {.peak = 0.01};
-  std::vector<double> lr_milestones = {}, aux_milestones = {};
+  ScheduleSettings lr_settings = {.kind = "cosine"};
+  std::array<ScheduleSettings, nn::aux_loss_names.size()> aux_settings;  // train.aux.switch and the others
+  Schedules schedules = Schedules();                                     // what the settings say
+  double balance_rate = 1e-3;
 
   std::string plot_title = "HyenaMoeLM";
   std::vector<double> reference_values = {};  // horizontal lines in loss.svg, in bits per byte
   std::string reference_names = "";           // their names, separated by commas
 };
 
-// The table of all settings of `config`.
-Fields fields_of(RunConfig& config);
+// The table of the settings of `config`: all, or those that mean something (not the coefficients of losses that are
+// switched off, nor the closed loop of a schedule that is a function of the step).
+Fields fields_of(RunConfig& config, bool all = true);
 // Turns the words (schedules, expert, router) into what they mean and checks the values together. Throws ValueError.
 void finish(RunConfig& config);
 // What the tokens of the run's text stand for.

@@ -44,6 +44,9 @@ double number_in_range(const Field& field, const toml::node& node, const std::st
   return *value;
 }
 
+void read_table(const std::vector<Field>& fields, const toml::table& table, const std::string& prefix,
+                const std::string& origin);
+
 // Writes one TOML value into its field.
 struct Reader {
   const Field& field;
@@ -70,6 +73,14 @@ struct Reader {
     std::vector<double> values;
     for (const toml::node& item : *node.as_array()) values.push_back(number_in_range(field, item, origin, false));
     *target = std::move(values);
+  }
+  void operator()(const TableList& list) const {
+    const toml::array* items = node.as_array();
+    const bool fits = items != nullptr && std::ranges::all_of(*items, [](const auto& item) { return item.is_table(); });
+    check<ValueError>(fits, place(origin, node), ": ", field.key, " must be a list of tables, [[", field.key, "]]");
+    list.clear();
+    for (size_t i = 0; i < items->size(); ++i)
+      read_table(list.at(i).all(), *(*items)[i].as_table(), field.key + ".", origin);
   }
 };
 
@@ -98,6 +109,7 @@ struct Printer {
     for (const double& v : *value) items.push_back((*this)(&v));
     return fmt::format("[{}]", fmt::join(items, ", "));
   }
+  std::string operator()(const TableList&) const { return "[]"; }  // to_toml() writes them out
 };
 
 void walk(const toml::table& table, const std::string& prefix, auto&& visit) {
@@ -109,6 +121,24 @@ void walk(const toml::table& table, const std::string& prefix, auto&& visit) {
       visit(key, node);
     }
   }
+}
+
+void read_table(const std::vector<Field>& fields, const toml::table& table, const std::string& prefix,
+                const std::string& origin) {
+  walk(table, prefix, [&](const std::string& key, const toml::node& node) {
+    const auto field = std::ranges::find(fields, key, &Field::key);
+    if (field == fields.end()) {
+      std::vector<std::string> known;
+      for (const Field& candidate : fields) known.push_back(candidate.key);
+      fail<ValueError>(place(origin, node), ": unknown key `", key, "`; did you mean `", nearest(key, known), "`?");
+    }
+    std::visit(Reader{*field, node, origin}, field->target);
+  });
+}
+
+// NAME = VALUE below its section's header.
+std::string line_of(const Field& field) {
+  return fmt::format("{} = {}\n", field.key.substr(field.key.rfind('.') + 1), std::visit(Printer{}, field.target));
 }
 
 }  // namespace
@@ -128,16 +158,7 @@ void Fields::read(const std::string& text, const std::string& origin) {
   } catch (const toml::parse_error& error) {
     fail<ValueError>(origin, ":", static_cast<int64_t>(error.source().begin.line), ": ", error.description());
   }
-  walk(table, "", [&](const std::string& key, const toml::node& node) {
-    const auto field =
-        std::find_if(fields_.begin(), fields_.end(), [&](const Field& candidate) { return candidate.key == key; });
-    if (field == fields_.end()) {
-      std::vector<std::string> known;
-      for (const Field& candidate : fields_) known.push_back(candidate.key);
-      fail<ValueError>(place(origin, node), ": unknown key `", key, "`; did you mean `", nearest(key, known), "`?");
-    }
-    std::visit(Reader{*field, node, origin}, field->target);
-  });
+  read_table(fields_, table, "", origin);
 }
 
 void Fields::read_file(const std::string& path) {
@@ -163,14 +184,22 @@ void Fields::set(const std::string& assignment) {
 
 std::string Fields::to_toml() const {
   std::string text, section;
+  const auto open = [&](const std::string& header) { text += (text.empty() ? "" : "\n") + header + "\n"; };
   for (const Field& field : fields_) {
+    if (const TableList* list = std::get_if<TableList>(&field.target)) {
+      for (size_t i = 0; i < list->size(); ++i) {
+        open("[[" + field.key + "]]");
+        const Fields table = list->at(i);
+        for (const Field& inner : table.all()) text += line_of(inner);
+      }
+      section.clear();
+      continue;
+    }
     const size_t dot = field.key.rfind('.');
     const std::string head = dot == std::string::npos ? "" : field.key.substr(0, dot);
-    if (head != section) text += fmt::format("{}[{}]\n", text.empty() ? "" : "\n", head);
+    if (head != section) open("[" + head + "]");
     section = head;
-    const std::string name = dot == std::string::npos ? field.key : field.key.substr(dot + 1);
-    text +=
-        fmt::format("{} = {}\n", name, std::visit([](const auto* target) { return Printer{}(target); }, field.target));
+    text += line_of(field);
   }
   return text;
 }

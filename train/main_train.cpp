@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <map>
 #include <optional>
+#include <set>
 #include <sstream>
 
 #include "autograd/grad_mode.hpp"
@@ -42,7 +44,8 @@ TrainerOptions trainer_options(const RunConfig& c, const Options& o, const Token
   t.micro_batches = c.micro_batches;
   t.max_grad_norm = c.max_grad_norm;
   t.capture = c.capture;
-  t.schedules = {.lr = c.lr, .aux = c.aux};
+  t.balance_rate = c.balance_rate;
+  t.schedules = c.schedules;
   t.out = o.out;
   t.resume = o.resume;
   t.log_every = c.log_every;
@@ -69,20 +72,44 @@ RunConfig effective_config(const Options& o, const Environment& environment) {
 
 // What may differ between the parts of one run: how long it is, what is shown and saved, where it runs.
 bool may_change(const std::string& key) {
-  for (const char* free :
-       {"steps", "max_minutes", "log_every", "evaluate_every", "evaluate_batches", "checkpoint_every",
-        "keep_checkpoints", "capture", "title", "reference_values", "reference_names"}) {
-    if (key == free) return true;
+  for (const char* free : {"steps", "max_minutes", "log_every", "evaluate_every", "evaluate_batches",
+                           "checkpoint_every", "keep_checkpoints", "capture"}) {
+    if (key == std::string("train.") + free) return true;
   }
-  return false;
+  return key.starts_with("plot.");
+}
+
+// The lines of a configuration by the whole names of what they set.
+std::map<std::string, std::string> settings_of(const std::string& toml) {
+  std::map<std::string, std::string> settings;
+  std::istringstream lines(toml);
+  std::string section;
+  for (std::string line; std::getline(lines, line);) {
+    const size_t equals = line.find(" = ");
+    if (line.starts_with("[[")) {
+      section += "|" + line;  // one of several
+    } else if (line.starts_with("[")) {
+      section = line.substr(1, line.size() - 2) + ".";
+    } else if (equals != line.npos) {
+      settings[section + line.substr(0, equals)] = line.substr(equals + 3);
+    }
+  }
+  return settings;
 }
 
 // Throws UsageError naming every setting that differs from those the run began with.
 void check_same_run(const RunConfig& now, const std::string& path) {
-  std::istringstream before(to_toml(read_config(path, {}))), after(to_toml(now));
-  std::string problems, was, is;
-  while (std::getline(before, was) && std::getline(after, is)) {
-    if (was != is && !may_change(was.substr(0, was.find(' ')))) problems += "\n  was: " + was + "   now: " + is;
+  std::map<std::string, std::string> before = settings_of(to_toml(read_config(path, {}))),
+                                     after = settings_of(to_toml(now));
+  std::set<std::string> names;
+  for (const auto* settings : {&before, &after}) {
+    for (const auto& [name, value] : *settings) names.insert(name);
+  }
+  std::string problems;
+  for (const std::string& name : names) {
+    if (before[name] == after[name] || may_change(name)) continue;
+    const auto shown = [](const std::string& value) { return value.empty() ? "not set" : value; };
+    problems += "\n  " + name + " was: " + shown(before[name]) + "   now: " + shown(after[name]);
   }
   check<UsageError>(problems.empty(), path, ": the run began with other settings, and a run keeps them:", problems);
 }

@@ -112,8 +112,8 @@ void Optimizer::count_step() {
 }
 
 void Optimizer::step(double lr) {
-  StepState s(slots_.empty() ? cpu_device : slots_[0].parameter.device());
-  step(s.advance(steps_done_, {.lr = {.peak = lr}, .aux = {}}));
+  StepState s({.lr = {.peak = lr}}, slots_.empty() ? cpu_device : slots_[0].parameter.device());
+  step(s.advance(steps_done_));
 }
 
 nn::NamedTensors Optimizer::state_dict() const {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "autograd/backward.hpp"
 #include "autograd/grad_mode.hpp"
@@ -12,6 +13,8 @@
 #include "core/random.hpp"
 #include "core/runtime.hpp"
 #include "ops/binary.hpp"
+#include "ops/cat.hpp"
+#include "ops/reduce.hpp"
 
 namespace mahia::train {
 namespace {
@@ -47,21 +50,37 @@ bool fits(const std::vector<Batch>& batches, const std::vector<Batch>& inputs) {
 bool is_cpu(Device device) { return device.type == DeviceType::cpu; }
 
 // sum += x * share, without history.
-void accumulate(Tensor& sum, const Tensor& x, double share) {
+void accumulate(Tensor& sum, const Tensor& x, double share = 1) {
   const NoGrad no_grad;
   const Tensor part = share == 1 ? x.detach() : x * share;
   sum = sum.defined() ? sum + part : part;
 }
 
+// The values of a loss in each layer, (L); undefined where the model does not compute it.
+Tensor per_layer(const std::vector<nn::AuxLosses>& layers, nn::AuxLoss kind) {
+  Tensors values;
+  for (const nn::AuxLosses& layer : layers) {
+    if (layer[kind].defined()) values.push_back(layer[kind]);
+  }
+  return values.empty() || values.size() < layers.size() ? Tensor() : stack(values);
+}
+
+double mean_of(const Tensor& x) {
+  const std::vector<double> values = x.to_vector<double>();
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
 }  // namespace
 
-TrainStep::TrainStep(const Trainer::Loss& loss, Optimizer& optimizer, double max_grad_norm, Device device, bool capture)
+TrainStep::TrainStep(const Trainer::Loss& loss, Optimizer& optimizer, const TrainerOptions& options, Device device)
     : loss_(loss),
       optimizer_(optimizer),
-      max_grad_norm_(max_grad_norm > 0 ? max_grad_norm : std::numeric_limits<double>::infinity()),
+      max_grad_norm_(options.max_grad_norm > 0 ? options.max_grad_norm : std::numeric_limits<double>::infinity()),
+      balance_rate_(options.balance_rate),
       device_(device),
       // Both look at results on the host after each op.
-      capture_(capture && runtime(device.type).can_record(device) && !check_finite_enabled() && !waiting_after_calls) {}
+      capture_(options.capture && runtime(device.type).can_record(device) && !check_finite_enabled() &&
+               !waiting_after_calls) {}
 
 TrainStep::~TrainStep() {
   try {
@@ -114,6 +133,9 @@ void TrainStep::make_room_for(const std::string& shapes) {
 
 void TrainStep::work(Record& record, const StepState& state) {
   record.loss = record.aux = record.grad_norm = {};
+  record.losses = record.coefficients = {};
+  record.counts.clear();
+  record.kept.clear();
   optimizer_.zero_grad();
   for (const Batch& batch : record.inputs) forward_and_backward(record, batch, state);
   record.grad_norm = clip_grad_norm(optimizer_, max_grad_norm_);
@@ -124,6 +146,7 @@ void TrainStep::work(Record& record, const StepState& state) {
     kernels::check_finite(record.grad_norm, "the norm of the gradients, element");
   }
   optimizer_.step(state);
+  observe(record, state);
 }
 
 void TrainStep::forward_and_backward(Record& record, const Batch& batch, const StepState& state) {
@@ -139,9 +162,51 @@ void TrainStep::forward_and_backward(Record& record, const Batch& batch, const S
   const double share = 1 / static_cast<double>(record.inputs.size());
   accumulate(record.loss, terms.loss, share);
   if (terms.aux.defined()) accumulate(record.aux, terms.aux, share);
-  const Tensor total = terms.aux.defined() ? terms.loss + state.aux * terms.aux : terms.loss;
-  backward(share == 1 ? total : total * share);
-  record.last = {{}, {}, std::move(terms.load)};
+  const Tensor all = total(record, terms, state, share);
+  backward(share == 1 ? all : all * share);
+  count(record, terms);
+}
+
+Tensor TrainStep::total(Record& record, const LossTerms& terms, const StepState& state, double share) const {
+  Tensor all = terms.loss;
+  for (size_t i = 0; i < record.losses.size(); ++i) {
+    const auto kind = static_cast<nn::AuxLoss>(i);
+    if (!state.wants(kind)) continue;
+    const Tensor coefficient = state.coefficient(kind);
+    const bool is_mean = kind == nn::AuxLoss::balance && terms.aux.defined() && coefficient.rank() == 0;
+    const Tensor value = is_mean ? terms.aux : per_layer(terms.losses, kind);
+    // A loss without layers has none to balance, and the Switch loss is wanted by default.
+    if (!value.defined() && kind == nn::AuxLoss::balance && terms.losses.empty() && !state.observes()) continue;
+    check<ValueError>(value.defined(), "the schedules weight the auxiliary loss `", nn::aux_loss_names[i],
+                      "`, which the model does not compute in each layer");
+    check<ShapeError>(coefficient.rank() == 0 || coefficient.shape() == value.shape(), "the schedule of `",
+                      nn::aux_loss_names[i], "` has a coefficient for each of ", coefficient.numel(),
+                      " layers, the model has ", value.numel());
+    all = all + (is_mean ? coefficient * value : mean(coefficient * value));
+    accumulate(record.losses[i], value, share);
+    if (!record.coefficients[i].defined()) record.coefficients[i] = clone(coefficient);
+  }
+  return all;
+}
+
+void TrainStep::count(Record& record, const LossTerms& terms) const {
+  record.balance = terms.balance;
+  record.counts.resize(terms.stats.size());
+  record.kept.resize(terms.stats.size());
+  for (size_t l = 0; l < terms.stats.size(); ++l) {
+    accumulate(record.counts[l], terms.stats[l].counts);
+    if (terms.stats[l].kept.defined()) accumulate(record.kept[l], terms.stats[l].kept);
+  }
+}
+
+void TrainStep::observe(const Record& record, const StepState& state) const {
+  const NoGrad no_grad;
+  if (record.balance) record.balance(record.counts, balance_rate_);
+  if (!state.observes()) return;
+  check<ValueError>(!record.counts.empty(),
+                    "a closed loop of the schedules follows the experts' load, and the loss tells of no experts");
+  const bool has_capacity = std::ranges::all_of(record.kept, [](const Tensor& kept) { return kept.defined(); });
+  state.observe(stack(record.counts), has_capacity ? stack(record.kept) : Tensor());
 }
 
 void TrainStep::check_terms(const LossTerms& terms, const Batch& batch, RandomCounts counts) const {
@@ -181,8 +246,17 @@ TrainStep::Values TrainStep::read() {
   return values;
 }
 
-std::vector<std::vector<double>> TrainStep::load() const {
-  return current_ != nullptr && current_->last.load ? current_->last.load() : std::vector<std::vector<double>>();
+TrainStep::Details TrainStep::details() const {
+  Details details;
+  if (current_ == nullptr) return details;
+  for (size_t i = 0; i < details.losses.size(); ++i) {
+    if (!current_->losses[i].defined()) continue;
+    details.losses[i] = mean_of(current_->losses[i]);
+    details.coefficients[i] = mean_of(current_->coefficients[i]);
+  }
+  for (const Tensor& counts : current_->counts)
+    details.load.push_back(nn::MoeStats{.counts = counts, .probabilities = {}}.load());
+  return details;
 }
 
 }  // namespace mahia::train

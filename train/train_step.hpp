@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,12 +21,19 @@ namespace mahia::train {
 // step is captured once per shape of the batch and replayed, if `capture` is set.
 class TrainStep {
  public:
-  // Means over the micro-batches.
+  // Means over the micro-batches; aux is the Switch loss, 0 where there is none.
   struct Values {
     double loss = 0, aux = 0, grad_norm = 0;
   };
+  // More of it, for a log line.
+  struct Details {
+    std::array<std::optional<double>, nn::aux_loss_names.size()> losses;        // mean over the layers
+    std::array<std::optional<double>, nn::aux_loss_names.size()> coefficients;  // likewise, as the step used them
+    std::vector<std::vector<double>> load;  // [layer][expert], shares of all micro-batches; empty without experts
+  };
 
-  TrainStep(const Trainer::Loss& loss, Optimizer& optimizer, double max_grad_norm, Device device, bool capture);
+  // The loss and the optimizer must outlive this. Of the options: max_grad_norm, balance_rate and capture.
+  TrainStep(const Trainer::Loss& loss, Optimizer& optimizer, const TrainerOptions& options, Device device);
   ~TrainStep();  // waits for the batches that a GPU may still be reading
   TrainStep(const TrainStep&) = delete;
   TrainStep& operator=(const TrainStep&) = delete;
@@ -33,8 +42,7 @@ class TrainStep {
   void run(const std::vector<Batch>& batches, const StepState& state);
   // Of the step that was run last. Waits for a GPU; throws what its kernels found wrong since the last time.
   Values read();
-  // The experts' load of the last micro-batch, [layer][expert]; empty when the model has none.
-  std::vector<std::vector<double>> load() const;
+  Details details() const;  // waits too
   // Runs forwards with every op's result checked. Throws ValueError naming the first op that gives infinity or NaN.
   void find_first_op(const std::vector<Batch>& batches) const;
 
@@ -43,19 +51,26 @@ class TrainStep {
   struct Record {
     std::vector<Batch> inputs;
     std::unique_ptr<StepGraph> graph;
-    size_t places = 0;            // of the tensors that the graph works on
-    Tensor loss, aux, grad_norm;  // []; aux may be undefined
-    LossTerms last;
+    size_t places = 0;                                                   // of the tensors that the graph works on
+    Tensor loss, aux, grad_norm;                                         // []; aux may be undefined
+    std::array<Tensor, nn::aux_loss_names.size()> losses, coefficients;  // of the wanted losses: [] or (L), and used
+    Tensors counts, kept;                                                // i64 (E) per layer, of all micro-batches
+    std::function<void(const Tensors& counts, double rate)> balance;
   };
 
   void work(Record& record, const StepState& state);
   void forward_and_backward(Record& record, const Batch& batch, const StepState& state);
+  // Adds the wanted auxiliary losses, weighted, to the loss and keeps their values.
+  Tensor total(Record& record, const LossTerms& terms, const StepState& state, double share) const;
+  void count(Record& record, const LossTerms& terms) const;
+  // Routers and closed loops learn how the step's pairs went.
+  void observe(const Record& record, const StepState& state) const;
   void check_terms(const LossTerms& terms, const Batch& batch, RandomCounts counts) const;
   [[noreturn]] void explain(const Batch& batch, RandomCounts counts, const std::string& what) const;
 
   const Trainer::Loss& loss_;
   Optimizer& optimizer_;
-  double max_grad_norm_;
+  double max_grad_norm_, balance_rate_;
   Device device_;
   bool capture_;
   // Forgets the records of other shapes when there are too many; says so once when one of those had to come back.

@@ -47,8 +47,6 @@ class Evaluating {
   NoGrad no_grad_;
 };
 
-std::string to_text(const Schedules& s) { return "lr " + to_text(s.lr) + "; aux " + to_text(s.aux); }
-
 }  // namespace
 
 Trainer::Trainer(nn::Module& model, Loss loss, Optimizer& optimizer, std::shared_ptr<const BatchSource> data,
@@ -69,8 +67,9 @@ Trainer::Trainer(nn::Module& model, Loss loss, Optimizer& optimizer, std::shared
                     o.max_grad_norm, ", max_minutes ", o.max_minutes, " and checkpoint_minutes ", o.checkpoint_minutes,
                     " must be >= 0");
   check<ValueError>(!o.resume || !o.out.empty(), "Trainer: nothing to resume without a folder `out`");
-  o.schedules.lr.validate("lr");
-  o.schedules.aux.validate("aux coefficient");
+  check<ValueError>(std::isfinite(o.balance_rate) && o.balance_rate >= 0, "Trainer: balance_rate is ", o.balance_rate,
+                    ", must be a number >= 0");
+  o.schedules.validate();
 }
 
 HeldOutRecord Trainer::evaluate() const {
@@ -93,8 +92,8 @@ class Trainer::Run {
   explicit Run(Trainer& trainer)
       : t_(trainer),
         o_(trainer.options_),
-        state_(trainer.device_),
-        step_(trainer.loss_, trainer.optimizer_, o_.max_grad_norm, trainer.device_, o_.capture) {}
+        state_(o_.schedules, trainer.device_),
+        step_(trainer.loss_, trainer.optimizer_, o_, trainer.device_) {}
   TrainingResult all();
 
  private:
@@ -167,6 +166,7 @@ void Trainer::Run::start() {
       check<ValueError>(saved.schedules == to_text(o_.schedules), found,
                         ": was trained with other schedules: ", saved.schedules,
                         "; now they are: ", to_text(o_.schedules));
+      state_.load_state(saved.schedule_state);
       record_.step = read_step_ = saved_step_ = saved.step;
       next_batch = saved.next_batch;
     }
@@ -182,8 +182,8 @@ void Trainer::Run::start() {
 
 void Trainer::Run::train_step() {
   const auto start = std::chrono::steady_clock::now();
-  state_.advance(record_.step, o_.schedules);
-  record_ = {.step = record_.step, .loss = record_.loss, .lr = state_.host_lr, .aux_coefficient = state_.host_aux};
+  state_.advance(record_.step);
+  record_ = {.step = record_.step, .loss = record_.loss, .lr = state_.host_lr};
   std::vector<Batch> batches;
   for (int64_t i = 0; i < o_.micro_batches; ++i) {
     batches.push_back(batches_->next());
@@ -241,7 +241,9 @@ void Trainer::Run::explain(const std::string& what) {
 void Trainer::Run::log_step() {
   read_step();
   record_.tokens_per_second = static_cast<double>(targets_) / seconds_;
-  record_.expert_load = step_.load();
+  const TrainStep::Details details = step_.details();
+  record_.aux_coefficient = details.coefficients[0].value_or(0);
+  record_.expert_load = details.load;
   targets_ = 0;
   seconds_ = 0;
   if (metrics_) metrics_->write(record_);
@@ -280,7 +282,7 @@ void Trainer::Run::save() {
                       " holds infinite or NaN values; no checkpoint was written");
   }
   metrics_->flush();
-  const RunState now{record_.step, batches_->cursor(), to_text(o_.schedules), o_.notes};
+  const RunState now{record_.step, batches_->cursor(), to_text(o_.schedules), o_.notes, state_.state()};
   save_checkpoint(o_.out + "/checkpoints", t_.model_, t_.optimizer_, now, o_.keep_checkpoints);
   saved_step_ = record_.step;
   saved_ = std::chrono::steady_clock::now();

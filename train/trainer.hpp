@@ -7,26 +7,37 @@
 #include <string>
 #include <vector>
 
+#include "../nn/sparse_moe.hpp"
 #include "checkpoint.hpp"
 #include "data/batch.hpp"
 #include "metrics.hpp"
 
 namespace mahia::train {
 
-// What a model makes of one batch. `aux` may be undefined; the trainer multiplies it by the scheduled coefficient.
+// What a model makes of one batch: the loss, [], and what its layers of experts say, if it has any.
 struct LossTerms {
-  Tensor loss, aux;                                             // []
-  std::function<std::vector<std::vector<double>>()> load = {};  // [layer][expert], called only when logging
+  Tensor loss = {};
+  Tensor aux = {};                         // [] or undefined: the mean over the layers of their Switch losses
+  std::vector<nn::AuxLosses> losses = {};  // per layer: those that the schedules want, at least
+  std::vector<nn::MoeStats> stats = {};    // per layer; all have as many experts
+  // Loss-free balancing, for models that want it: the step's pairs per expert of each layer, and the rate.
+  std::function<void(const Tensors& counts, double rate)> balance = {};
 };
-// From a loss alone, or from a struct with `loss`, `aux` and the statistics of each layer, as HyenaMoeLM returns.
-inline LossTerms loss_terms(const Tensor& loss) { return {loss, {}}; }
+// From a loss alone, or from a struct as HyenaMoeLM returns it.
+inline LossTerms loss_terms(const Tensor& loss) { return {.loss = loss}; }
 template <class Output>
 LossTerms loss_terms(const Output& output) {
-  return {output.loss, output.aux, [stats = output.stats] {
-            std::vector<std::vector<double>> load;
-            for (const auto& layer : stats) load.push_back(layer.load());
-            return load;
-          }};
+  return {.loss = output.loss, .aux = output.aux, .losses = output.losses, .stats = output.stats};
+}
+// From a model with loss(tokens, targets); balanced if it has a select_bias.
+template <class Model>
+LossTerms loss_terms(Model& model, const Batch& batch) {
+  LossTerms terms = loss_terms(model.loss(batch.tokens, batch.targets));
+  if constexpr (requires { model.has_select_bias(); }) {
+    if (model.has_select_bias())
+      terms.balance = [&model](const Tensors& counts, double rate) { model.update_select_bias(counts, rate); };
+  }
+  return terms;
 }
 
 // Shown to the program after each step; `record` is set when the step was logged, `held_out` when it was evaluated.
@@ -39,11 +50,12 @@ struct Progress {
 };
 
 struct TrainerOptions {
-  int64_t steps = 1000;       // optimizer steps in all, those before a resume included
-  double max_minutes = 0;     // ends this process's share earlier; 0: never. Steps depend on their number alone, so a
-                              // run that was cut in two by it equals one that was not
-  int64_t micro_batches = 1;  // batches whose gradients are averaged into one step
-  double max_grad_norm = 1;   // 0: no clipping
+  int64_t steps = 1000;        // optimizer steps in all, those before a resume included
+  double max_minutes = 0;      // ends this process's share earlier; 0: never. Steps depend on their number alone, so a
+                               // run that was cut in two by it equals one that was not
+  int64_t micro_batches = 1;   // batches whose gradients are averaged into one step
+  double max_grad_norm = 1;    // 0: no clipping
+  double balance_rate = 1e-3;  // of loss-free balancing, in models that have a select_bias
   Schedules schedules = Schedules();  // g++ 12 warns falsely about {}
   std::string out = {};               // folder for metrics.jsonl and checkpoints/; empty: nothing is written
   bool resume = false;                // go on from the latest checkpoint in `out`, if there is one
@@ -81,8 +93,8 @@ class Trainer {
   template <class Model>
   Trainer(Model& model, Optimizer& optimizer, std::shared_ptr<const BatchSource> data, TrainerOptions options = {})
       : Trainer(
-            model, [&model](const Batch& b) { return loss_terms(model.loss(b.tokens, b.targets)); }, optimizer,
-            std::move(data), std::move(options)) {}
+            model, [&model](const Batch& b) { return loss_terms(model, b); }, optimizer, std::move(data),
+            std::move(options)) {}
   // Any model, with its loss as a function. Throws ValueError for options that make no sense.
   Trainer(nn::Module& model, Loss loss, Optimizer& optimizer, std::shared_ptr<const BatchSource> data,
           TrainerOptions options = {});

@@ -81,6 +81,7 @@ class HyenaMoeLM : public CausalLM {
   Tensor last_logits(const Tensor& tokens) const;
   // tokens, targets (B, T) i64; logits are never stored whole.
   LossOutput loss(const Tensor& tokens, const Tensor& targets, const HyenaSequence& sequence = {}) const;
+  bool has_select_bias() const { return config_.routing.select_bias && config_.layers > 0; }
   // Loss-free balancing, once per optimizer step: counts[l] (E) are the pairs per expert of layer l in that step. See
   // Router::update_select_bias.
   void update_select_bias(const Tensors& counts, double rate = 1e-3) const;

@@ -25,8 +25,9 @@ TinyRun::TinyRun(const std::string& text_path)
     : model(seeded_config()), optimizer(model), text(std::make_shared<const train::ByteText>(text_path)) {}
 
 train::TrainingResult TinyRun::train(train::TrainerOptions options) {
-  options.schedules = {.lr = {.kind = train::ScheduleKind::cosine, .peak = 0.01, .steps = 100, .warmup = 3},
-                       .aux = {.kind = train::ScheduleKind::linear, .peak = 0.02, .final = 0.001, .steps = 50}};
+  options.schedules = {
+      .lr = {.kind = train::ScheduleKind::cosine, .peak = 0.01, .steps = 100, .warmup = 3},
+      .aux = {.balance = {.kind = train::ScheduleKind::linear, .peak = 0.02, .final = 0.001, .steps = 50}}};
   const auto batches = std::make_shared<train::TextBatches>(text, 4, 32, 11);
   return train::Trainer(model, optimizer, batches, std::move(options)).run();
 }
