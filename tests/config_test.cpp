@@ -14,7 +14,8 @@ BOOST_AUTO_TEST_SUITE(run_config)
 
 BOOST_AUTO_TEST_CASE(what_is_printed_reads_back) {
   const RunConfig config = parse_config(
-      "[model]\nwidth = 48\nrouter = \"post_softmax\"\n[train]\nsteps = 30\n[train.lr]\nschedule = \"milestones\"\n"
+      "[model]\nwidth = 48\nrouter = \"post_softmax\"\n[train]\nsteps = 30\n[train.lr]\nschedule = "
+      "\"milestones\"\n"
       "milestones = [10, 20]\n[data]\ntext = 'a \"b\" c'\n",
       "test");
   const std::string toml = to_toml(config);
@@ -39,6 +40,48 @@ BOOST_AUTO_TEST_CASE(every_option_of_the_operator_can_be_set) {
   const nn::HyenaFilterConfig& f = m.filter;
   BOOST_TEST((f.inner_layers == 1 && !f.shared_frequency && f.train_positions && !f.window && f.train_window));
   BOOST_TEST((f.shift == 0.5 && f.normalized && !f.skip && f.dropout == 0.1 && f.extend_to == 600));
+}
+
+BOOST_AUTO_TEST_CASE(every_option_of_routers_and_capacities_can_be_set) {
+  const RunConfig config = parse_config(
+      "[model]\nexperts = 8\nexpert = \"gelu_erf\"\nexpert_bias = true\nrouter = \"sigmoid\"\n[model.routing]\n"
+      "renormalize = \"no\"\nselect_bias = true\ngroups = 4\nkept_groups = 2\njitter = 0.01\nnoisy = true\n"
+      "[model.capacity]\ntrain_factor = 1.25\neval_factor = 2\nminimum = 4\npriority = \"choice_major\"\n"
+      "overflow = \"residual\"\n",
+      "test");
+  const nn::models::HyenaMoeLMConfig& m = config.model;
+  BOOST_TEST((m.expert == nn::ExpertKind::gelu_erf && m.expert_bias && m.router == nn::RouterKind::sigmoid));
+  BOOST_TEST((m.renormalize == false && m.routing.select_bias && m.routing.groups == 4 && m.routing.kept_groups == 2));
+  BOOST_TEST((m.routing.jitter == 0.01 && m.routing.noisy));
+  const nn::CapacityConfig& c = m.capacity;
+  BOOST_TEST((c.train_factor == 1.25 && c.eval_factor == 2 && c.minimum == 4));
+  BOOST_TEST((c.priority == nn::SlotPriority::choice_major && c.overflow == nn::Overflow::residual));
+  BOOST_TEST(to_toml(parse_config(to_toml(config), "printed")) == to_toml(config));
+  BOOST_TEST(!parse_config("", "empty").model.renormalize.has_value());
+}
+
+BOOST_AUTO_TEST_CASE(each_auxiliary_loss_has_a_schedule_of_its_own) {
+  const RunConfig config = parse_config(
+      "[model]\nlayers = 2\n[train]\nsteps = 50\n[train.aux.switch]\nschedule = \"pi\"\ntarget = 0.2\n"
+      "metric = \"drop_rate\"\nper_layer = true\n[train.aux.z_loss]\npeak = 0.001\nlayers = [1, 0.5]\n"
+      "[train.aux.entropy]\nschedule = \"sequence\"\n[[train.aux.entropy.stages]]\npeak = 0.5\nsteps = 10\n"
+      "[[train.aux.entropy.stages]]\nschedule = \"linear\"\npeak = 0.5\n",
+      "test");
+  const AuxSchedules& aux = config.schedules.aux;
+  BOOST_TEST((aux.balance.kind == ScheduleKind::pi && aux.balance.feedback.target == 0.2));
+  BOOST_TEST((aux.balance.feedback.metric == nn::Imbalance::drop_rate && aux.balance.feedback.per_layer));
+  BOOST_TEST((aux.balance.layers == std::vector<double>{1, 1}));
+  BOOST_TEST((aux.z_loss.layers == std::vector<double>{1, 0.5}));
+  BOOST_TEST(aux.entropy.at(9) == 0.5);
+  BOOST_TEST(aux.entropy.at(30) == 0.25);  // half of the stage that ends with the run
+  BOOST_TEST((config.model.losses.contains(nn::AuxLoss::entropy) && config.model.losses.contains(nn::AuxLoss::z_loss)));
+  BOOST_TEST((!config.model.losses.contains(nn::AuxLoss::variance) && !aux.variance.is_on()));
+  const std::string toml = to_toml(config);
+  BOOST_TEST(to_toml(parse_config(toml, "printed")) == toml);
+  BOOST_TEST(to_text(parse_config(toml, "printed").schedules) == to_text(config.schedules));
+  BOOST_TEST(toml.find("train.aux.variance") == toml.npos);  // is switched off
+  const RunConfig inlined = read_config("", {"train.lr.schedule=sequence", "train.lr.stages=[{peak = 2.0}]"});
+  BOOST_TEST(inlined.schedules.lr.at(7) == 2);
 }
 
 BOOST_AUTO_TEST_CASE(schedules_end_with_the_run_unless_they_say_otherwise) {
@@ -73,7 +116,7 @@ BOOST_AUTO_TEST_CASE(faults_name_place_key_and_what_is_allowed) {
   refused("[train]\nstep = 3\n", "my.toml:2: unknown key `train.step`; did you mean `train.steps`?");
   refused("[train]\nsteps = 0\n", "my.toml:2: train.steps must be a whole number from 1 to");
   refused("[train]\nsteps = 1.5\n", "train.steps must be a whole number");
-  refused("[model]\nexpert = \"relu\"\n", "model.expert is `relu`, must be one of gelu, swiglu");
+  refused("[model]\nexpert = \"relu\"\n", "model.expert is `relu`, must be one of gelu, gelu_erf, swiglu");
   refused("[model]\ntie_head = 1\n", "model.tie_head must be true or false");
   refused("[model]\nexperts = 2\ntop_k = 3\n", "model.top_k is 3, more than the 2 of model.experts");
   refused("[model]\nfilter_embedding = 8\n", "model.filter_embedding is 8, must be odd");
@@ -82,6 +125,24 @@ BOOST_AUTO_TEST_CASE(faults_name_place_key_and_what_is_allowed) {
   refused("[model]\nwidth = 48\nnum_heads = 5\n", "model.num_heads is 5, must divide the 48 of model.width");
   refused("[model]\nnum_blocks = 5\n", "model.num_blocks is 5, must divide the 512 of train.sequence_length");
   refused("[model]\nfilter_extend_to = 511\n", "model.filter_extend_to is 511, less than the 512 of");
+  refused("[model]\nrouter = \"sinkhorn\"\n", "model.router is `sinkhorn`, which a causal model refuses");
+  refused("[model.routing]\ngroups = 3\n", "model.routing.groups is 3, must divide the 8 of model.experts");
+  refused("[model.routing]\nkept_groups = 2\n", "model.routing.kept_groups is 2, more than the 1 of");
+  refused("[model]\ntop_k = 3\n[model.routing]\ngroups = 4\n", "model.top_k is 3, more than the 2 experts in 1 kept");
+  refused("[model.capacity]\ntrain_factor = 1e-9\n", "model.capacity.train_factor is 1e-09, must be 0 (no limit) or");
+  refused("[model.capacity]\noverflow = \"residual\"\n", "mean nothing without a train_factor or eval_factor");
+  refused("[model.capacity]\noverflow = \"spill\"\n",
+          "model.capacity.overflow is `spill`, must be one of drop, drop_renormalise, residual");
+  refused("[train.aux]\npeak = 0.1\n", "unknown key `train.aux.peak`; did you mean");
+  refused("[train.lr]\nschedule = \"pi\"\n", "my.toml:2: train.lr.schedule is `pi`, must be one of constant");
+  refused("[train.aux.switch]\nschedule = \"pi\"\nsmoothing = 1\n", "my.toml:3: train.aux.switch.smoothing must be");
+  refused("[train.aux.switch]\nlayers = [1]\n", "train.aux.switch.layers has 1 factors, the model has 4 layers");
+  refused("[train.aux.switch]\nstages = 1\n", "my.toml:2: train.aux.switch.stages must be a list of tables, [[");
+  refused("[[train.aux.switch.stages]]\npeek = 1\n", "my.toml:2: unknown key `train.aux.switch.stages.peek`; did you");
+  refused("[[train.aux.switch.stages]]\npeak = 1\n", "stages are for schedule `sequence`, not `constant`");
+  refused("[train.lr]\nschedule = \"sequence\"\n[[train.lr.stages]]\n[[train.lr.stages]]\n",
+          "train.lr, stage 1: needs its length in `steps`");
+  refused("[model]\nz_loss = 0.1\n[train.aux.z_loss]\npeak = 0.1\n", "both weight the z-loss; set one of them");
   refused("[train]\nsteps = 5\n[train.lr]\nwarmup = 5\n", "train.lr: cosine ends at step 5");
   refused("[train\n", "my.toml:1: ");
   refused("[model]\nvocab = 255\n", "model.vocab is 255, data.format `text` has 256 tokens");

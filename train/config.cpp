@@ -11,72 +11,6 @@ namespace {
 
 constexpr int64_t many = int64_t{1} << 40;
 
-using nn::HyenaActivation;
-constexpr std::array<std::pair<const char*, HyenaActivation>, 6> activations = {
-    {{"none", HyenaActivation::none},
-     {"relu", HyenaActivation::relu},
-     {"gelu", HyenaActivation::gelu},
-     {"silu", HyenaActivation::silu},
-     {"tanh", HyenaActivation::tanh},
-     {"sigmoid", HyenaActivation::sigmoid}}};
-constexpr std::array<std::pair<const char*, ConvAlgorithm>, 4> algorithms = {{{"automatic", ConvAlgorithm::automatic},
-                                                                              {"fft", ConvAlgorithm::fft},
-                                                                              {"dyadic", ConvAlgorithm::dyadic},
-                                                                              {"direct", ConvAlgorithm::direct}}};
-
-template <class Table>
-std::vector<std::string> words(const Table& table) {
-  std::vector<std::string> names;
-  for (const auto& [name, meaning] : table) names.emplace_back(name);
-  return names;
-}
-
-// What one of the table's words means; Fields has refused all others.
-template <class Table>
-auto meaning_of(const Table& table, const std::string& word) {
-  return std::ranges::find(table, word, &Table::value_type::first)->second;
-}
-
-void add_filter(Fields& f, nn::HyenaFilterConfig& c) {
-  f.integer("model.filter_embedding", c.embedding, 3, 1025);
-  f.integer("model.filter_hidden", c.hidden, 1, 1 << 14);
-  f.integer("model.filter_layers", c.inner_layers, 0, 64);
-  f.number("model.sine_frequency", c.sine_frequency, 0, 1e4);
-  f.flag("model.filter_shared_frequency", c.shared_frequency);
-  f.flag("model.filter_train_positions", c.train_positions);
-  f.flag("model.filter_window", c.window);
-  f.flag("model.filter_train_window", c.train_window);
-  f.number("model.filter_shift", c.shift, 0, 1e3);
-  f.flag("model.filter_normalized", c.normalized);
-  f.flag("model.filter_skip", c.skip);
-  f.number("model.filter_dropout", c.dropout, 0, 0.99);
-  f.integer("model.filter_extend_to", c.extend_to, 0, int64_t{1} << 30);
-}
-
-void add_model(Fields& f, RunConfig& c) {
-  nn::models::HyenaMoeLMConfig& m = c.model;
-  f.integer("model.vocab", m.vocab, 1, 1 << 24);
-  f.integer("model.width", m.width, 1, 1 << 16);
-  f.integer("model.layers", m.layers, 0, 1 << 12);
-  f.integer("model.order", m.order, 2, 16);
-  f.integer("model.num_heads", m.num_heads, 1, 1 << 16);
-  f.integer("model.inner_factor", m.inner_factor, 1, 1 << 10);
-  f.integer("model.num_blocks", m.num_blocks, 1, 1 << 20);
-  f.integer("model.short_filter", m.short_filter, 0, 1024);
-  f.flag("model.outer_mixing", m.outer_mixing);
-  f.choice("model.activation", c.activation, words(activations));
-  f.choice("model.convolution", c.convolution, words(algorithms));
-  add_filter(f, m.filter);
-  f.integer("model.experts", m.experts, 1, 1 << 14);
-  f.integer("model.top_k", m.top_k, 1, 1 << 14);
-  f.integer("model.hidden", m.hidden, 1, 1 << 20);
-  f.choice("model.expert", c.expert, {"gelu", "swiglu"});
-  f.choice("model.router", c.router, {"pre_softmax", "post_softmax"});
-  f.number("model.z_loss", m.z_loss, 0, 1e3);
-  f.number("model.dropout", m.dropout, 0, 0.99);
-  f.flag("model.tie_head", m.tie_head);
-}
-
 std::string aux_section(size_t i) { return std::string("train.aux.") + nn::aux_loss_names[i]; }
 
 // The losses that the schedules weight are those that the model computes.
@@ -141,6 +75,7 @@ Fields fields_of(RunConfig& c, bool all) {
   f.integer("train.sequence_length", c.sequence_length, 1, int64_t{1} << 30);
   f.flag("train.capture", c.capture);
   f.number("train.max_grad_norm", c.max_grad_norm, 0, 1e6);
+  f.flag("train.router_gradients", c.router_gradients);
   f.number("train.balance_rate", c.balance_rate, 0, 1e3);
   f.number("train.max_minutes", c.max_minutes, 0, 1e7);
   f.integer("train.log_every", c.log_every, 0, many);
@@ -181,21 +116,7 @@ void finish(RunConfig& c) {
   check_data(c);
   c.warmup_stages = stages_of(c);
   c.model.l_max = c.sequence_length;
-  c.model.expert = c.expert == "swiglu" ? nn::ExpertKind::swiglu : nn::ExpertKind::gelu;
-  c.model.router = c.router == "post_softmax" ? nn::RouterKind::post_softmax : nn::RouterKind::pre_softmax;
-  c.model.activation = meaning_of(activations, c.activation);
-  c.model.algorithm = meaning_of(algorithms, c.convolution);
-  check<ValueError>(c.model.width % c.model.num_heads == 0, "model.num_heads is ", c.model.num_heads,
-                    ", must divide the ", c.model.width, " of model.width");
-  check<ValueError>(c.model.l_max % c.model.num_blocks == 0, "model.num_blocks is ", c.model.num_blocks,
-                    ", must divide the ", c.model.l_max, " of train.sequence_length");
-  check<ValueError>(c.model.filter.extend_to == 0 || c.model.filter.extend_to >= c.model.l_max,
-                    "model.filter_extend_to is ", c.model.filter.extend_to, ", less than the ", c.model.l_max,
-                    " of train.sequence_length");
-  check<ValueError>(c.model.top_k <= c.model.experts, "model.top_k is ", c.model.top_k, ", more than the ",
-                    c.model.experts, " of model.experts");
-  check<ValueError>(c.model.filter.embedding % 2 == 1, "model.filter_embedding is ", c.model.filter.embedding,
-                    ", must be odd");
+  finish_model(c);
 }
 
 std::string to_toml(RunConfig config) { return fields_of(config, false).to_toml(); }

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "../nn/models/hyena_moe_lm.hpp"
+#include "config_model.hpp"
 #include "config_schedule.hpp"
 #include "data/vocabulary.hpp"
 #include "fields.hpp"
@@ -19,10 +19,8 @@ struct SequenceStage {
 };
 
 // Everything `mahia train` needs to know about a run, with its defaults. One TOML section per group.
-struct RunConfig {
+struct RunConfig : ModelSettings {
   RunConfig();
-  nn::models::HyenaMoeLMConfig model = {};
-  std::string expert = "gelu", router = "pre_softmax", activation = "none", convolution = "automatic";
   double filter_lr_scale = 1;
 
   std::string text = "data/kjv.txt";
@@ -47,6 +45,7 @@ struct RunConfig {
   std::array<ScheduleSettings, nn::aux_loss_names.size()> aux_settings;  // train.aux.switch and the others
   Schedules schedules = Schedules();                                     // what the settings say
   double balance_rate = 1e-3;
+  bool router_gradients = false;
 
   std::string plot_title = "HyenaMoeLM";
   std::vector<double> reference_values = {};  // horizontal lines in loss.svg, in bits per byte

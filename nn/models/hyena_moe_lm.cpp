@@ -41,6 +41,8 @@ MoeConfig moe_config(const HyenaMoeLMConfig& c) {
           .top_k = c.top_k,
           .router = c.router,
           .expert = c.expert,
+          .renormalize = c.renormalize,
+          .bias = c.expert_bias,
           .losses = losses,
           .routing = c.routing,
           .capacity = c.capacity,

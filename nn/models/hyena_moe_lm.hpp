@@ -33,14 +33,16 @@ struct HyenaMoeLMConfig {
   int64_t top_k = 2;              // experts per token
   int64_t hidden = 256;           // H of each expert
   ExpertKind expert = ExpertKind::gelu;
+  bool expert_bias = false;
   RouterKind router = RouterKind::pre_softmax;
-  RouterOptions routing = {};    // selection bias, groups, jitter, noise
-  CapacityConfig capacity = {};  // of each expert
-  int64_t shared_experts = 0;    // that serve every token besides, of `hidden` each
-  double z_loss = 0;             // coefficient of the router's z-loss, part of `loss`
-  AuxLossSet losses = {};        // to compute besides the Switch loss and the z-loss
-  double dropout = 0;            // after the embedding and inside the Hyena operator
-  bool tie_head = false;         // the output head shares the embedding's weight
+  std::optional<bool> renormalize = {};  // see RouterConfig
+  RouterOptions routing = {};            // selection bias, groups, jitter, noise
+  CapacityConfig capacity = {};          // of each expert
+  int64_t shared_experts = 0;            // that serve every token besides, of `hidden` each
+  double z_loss = 0;                     // coefficient of the router's z-loss, part of `loss`
+  AuxLossSet losses = {};                // to compute besides the Switch loss and the z-loss
+  double dropout = 0;                    // after the embedding and inside the Hyena operator
+  bool tie_head = false;                 // the output head shares the embedding's weight
   InitialWeights initial_weights = InitialWeights::gpt2;
 };
 
