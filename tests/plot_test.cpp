@@ -42,6 +42,22 @@ BOOST_AUTO_TEST_CASE(the_load_chart_has_one_cell_per_layer_step_and_expert) {
   BOOST_TEST(count(one, "#ffffff") == 4 + count(load_svg({.title = "load", .steps = {}, .share = {}}), "#ffffff"));
 }
 
+BOOST_AUTO_TEST_CASE(curves_stand_in_a_frame_that_fits_them) {
+  CurveChart chart{.title = "c", .x_title = "x", .y_title = "y", .y_high = 0};
+  chart.curves = {{"one", {{0, 0.1}, {10, 6.5}}}, {"two", {{0, 1}}}};
+  chart.references = {{"aim", 7.25}};
+  const std::string svg = curves_svg(chart);
+  for (const char* words : {"one", "two", "aim 7.250", ">6<"}) BOOST_TEST(contains(svg, words), words);
+  chart.log_y = true;
+  chart.curves[0].second = {{0, 1e-4}, {5, 0}, {10, 0.5}};
+  chart.references.clear();
+  const std::string decades = curves_svg(chart);
+  for (const char* words : {">0.0001<", ">0.01<", ">1<"}) BOOST_TEST(contains(decades, words), words);
+  BOOST_TEST((!contains(decades, "nan") && !contains(decades, "inf")));
+  chart.curves.clear();
+  BOOST_TEST(!contains(curves_svg(chart), "nan"));
+}
+
 BOOST_AUTO_TEST_CASE(empty_charts_are_still_pictures) {
   BOOST_TEST(!contains(loss_svg({.title = "", .train = {}, .held_out = {}, .references = {}}), "nan"));
   BOOST_TEST(!contains(load_svg({.title = "", .steps = {}, .share = {}}), "nan"));

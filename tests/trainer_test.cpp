@@ -67,6 +67,12 @@ void check_same_metrics(const std::string& out, const std::string& other) {
     BOOST_TEST(x.step == static_cast<int64_t>(i + 1));
     BOOST_TEST((x.step == y.step && x.loss == y.loss && x.lr == y.lr && x.aux_coefficient == y.aux_coefficient &&
                 x.aux_loss == y.aux_loss && x.grad_norm == y.grad_norm && x.expert_load == y.expert_load));
+    BOOST_REQUIRE(x.layers.size() == y.layers.size());
+    for (size_t l = 0; l < x.layers.size(); ++l) {
+      const LayerRecord &a_layer = x.layers[l], &b_layer = y.layers[l];
+      BOOST_TEST((a_layer.pairs == b_layer.pairs && a_layer.mean_top1 == b_layer.mean_top1 &&
+                  a_layer.dead_experts == b_layer.dead_experts));
+    }
   }
 }
 

@@ -5,8 +5,6 @@
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <numbers>
-#include <sstream>
 
 #include "core/kernel.hpp"
 #include "core/parallel.hpp"
@@ -14,49 +12,24 @@
 #include "train/file.hpp"
 #include "train/main_commands.hpp"
 #include "train/metrics.hpp"
-#include "train/plot.hpp"
+#include "train/run_charts.hpp"
 #include "train/safetensors.hpp"
 
 namespace mahia::train {
 namespace {
-
-std::vector<Reference> references_of(const RunConfig& c) {
-  std::vector<Reference> references;
-  std::istringstream names(c.reference_names);
-  for (const double value : c.reference_values) {
-    std::string name;
-    std::getline(names, name, ',');
-    references.push_back({name, value});
-  }
-  return references;
-}
 
 int plot(const std::string& folder, bool json) {
   read_environment();  // checks it
   const Metrics metrics = read_metrics(folder + "/metrics.jsonl");
   const bool has_config = std::filesystem::exists(folder + "/config.toml");
   const RunConfig config = has_config ? read_config(folder + "/config.toml") : RunConfig{};
-  LossChart loss{.title = config.plot_title,
-                 .unit = "bits per " + vocabulary_of(config).unit,
-                 .train = {},
-                 .held_out = {},
-                 .references = references_of(config)};
-  LoadChart load{.title = config.plot_title + ": expert load", .steps = {}, .share = {}};
-  for (const StepRecord& r : metrics.steps) {
-    const auto step = static_cast<double>(r.step);
-    loss.train.push_back({step, r.loss / std::numbers::ln2});
-    if (r.expert_load.empty()) continue;
-    load.steps.push_back(step);
-    load.share.resize(r.expert_load.size());
-    for (size_t layer = 0; layer < r.expert_load.size(); ++layer) load.share[layer].push_back(r.expert_load[layer]);
+  std::vector<std::string> paths;
+  std::string lines;
+  for (const auto& [name, picture] : run_charts(config, metrics)) {
+    paths.push_back(folder + "/" + name);
+    write_file(paths.back(), picture);
+    lines += (lines.empty() ? "" : "\n") + paths.back();
   }
-  for (const HeldOutRecord& r : metrics.held_out) {
-    loss.held_out.push_back({static_cast<double>(r.step), r.bits_per_byte});
-  }
-  const std::vector<std::string> paths = {folder + "/loss.svg", folder + "/expert_load.svg"};
-  write_file(paths[0], loss_svg(loss));
-  write_file(paths[1], load_svg(load));
-  const std::string lines = paths[0] + "\n" + paths[1];
   std::printf("%s\n", json ? nlohmann::json{{"files", paths}}.dump().c_str() : lines.c_str());
   return 0;
 }
@@ -113,7 +86,7 @@ int info(bool json) {
 void add_plot(CLI::App& app, int& status) {
   const auto folder = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand("plot",
-                                         "Draw a run: loss.svg and expert_load.svg in its folder.\n\n"
+                                         "Draw a run in its folder: loss.svg, and how its experts were used.\n\n"
                                          "  mahia plot runs/demo");
   command->add_option("run", *folder, "the run's folder, with metrics.jsonl")->required();
   const auto json = std::make_shared<bool>(false);

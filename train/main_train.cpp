@@ -45,6 +45,7 @@ TrainerOptions trainer_options(const RunConfig& c, const Options& o, const Token
   t.max_grad_norm = c.max_grad_norm;
   t.capture = c.capture;
   t.balance_rate = c.balance_rate;
+  t.router_gradients = c.router_gradients;
   t.schedules = c.schedules;
   t.out = o.out;
   t.resume = o.resume;
@@ -73,7 +74,7 @@ RunConfig effective_config(const Options& o, const Environment& environment) {
 // What may differ between the parts of one run: how long it is, what is shown and saved, where it runs.
 bool may_change(const std::string& key) {
   for (const char* free : {"steps", "max_minutes", "log_every", "evaluate_every", "evaluate_batches",
-                           "checkpoint_every", "keep_checkpoints", "capture"}) {
+                           "checkpoint_every", "keep_checkpoints", "capture", "router_gradients"}) {
     if (key == std::string("train.") + free) return true;
   }
   return key.starts_with("plot.");

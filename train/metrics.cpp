@@ -47,6 +47,40 @@ size_t bytes_until(const std::string& text, int64_t last_step) {
   return bytes;
 }
 
+template <class T>
+void put(Json& json, const char* key, const std::optional<T>& value) {
+  if (value) json[key] = *value;
+}
+template <class T>
+void get(const Json& json, const char* key, std::optional<T>& value) {
+  if (json.contains(key)) value = json[key].get<T>();
+}
+
+Json to_json(const LayerRecord& r) {
+  Json json = {{"pairs", r.pairs},        {"max_violation", r.max_violation}, {"variation", r.variation},
+               {"entropy", r.entropy},    {"dead_experts", r.dead_experts},   {"mean_top1", r.mean_top1},
+               {"near_ties", r.near_ties}};
+  put(json, "drop_rate", r.drop_rate);
+  put(json, "router_grad_norm", r.router_grad_norm);
+  put(json, "aux_to_task", r.aux_to_task);
+  return json;
+}
+
+LayerRecord to_layer_record(const Json& json) {
+  LayerRecord r;
+  r.pairs = json.at("pairs").get<std::vector<int64_t>>();
+  r.max_violation = json.at("max_violation");
+  r.variation = json.at("variation");
+  r.entropy = json.at("entropy");
+  r.dead_experts = json.at("dead_experts");
+  r.mean_top1 = json.at("mean_top1");
+  r.near_ties = json.at("near_ties");
+  get(json, "drop_rate", r.drop_rate);
+  get(json, "router_grad_norm", r.router_grad_norm);
+  get(json, "aux_to_task", r.aux_to_task);
+  return r;
+}
+
 StepRecord to_step_record(const Json& json) {
   StepRecord record;
   record.step = json.at("step");
@@ -57,6 +91,12 @@ StepRecord to_step_record(const Json& json) {
   record.grad_norm = json.at("grad_norm");
   record.tokens_per_second = json.at("tokens_per_second");
   if (json.contains("expert_load")) record.expert_load = json["expert_load"].get<decltype(record.expert_load)>();
+  for (const Json& layer : json.value("layers", Json::array())) record.layers.push_back(to_layer_record(layer));
+  const Json losses = json.value("aux", Json::object());
+  for (const auto& [name, aux] : losses.items()) {
+    record.aux.push_back({name, aux.at("loss"), aux.at("coefficient"), {}});
+    get(aux, "measured", record.aux.back().measured);
+  }
   return record;
 }
 
@@ -104,6 +144,11 @@ void MetricsLog::write(const StepRecord& r) {
                {"grad_norm", r.grad_norm},
                {"tokens_per_second", r.tokens_per_second}};
   if (!r.expert_load.empty()) json["expert_load"] = r.expert_load;
+  for (const AuxRecord& aux : r.aux) {
+    Json& entry = json["aux"][aux.name] = {{"loss", aux.loss}, {"coefficient", aux.coefficient}};
+    put(entry, "measured", aux.measured);
+  }
+  for (const LayerRecord& layer : r.layers) json["layers"].push_back(to_json(layer));
   write_line(json.dump() + "\n");
 }
 

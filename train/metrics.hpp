@@ -2,10 +2,33 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace mahia::train {
+
+// How a layer of experts worked in one logged step.
+struct LayerRecord {
+  std::vector<int64_t> pairs = {};       // per expert, before any drop
+  double max_violation = 0;              // MaxVio: max / mean - 1
+  double variation = 0;                  // coefficient of variation
+  double entropy = 1;                    // of the shares, over ln E: 1 when even
+  int64_t dead_experts = 0;              // without a pair in the last ten log lines, this one included
+  double mean_top1 = 0;                  // mean over the tokens of the largest probability
+  double near_ties = 0;                  // share of tokens whose k-th and next probability differ by less than 0.01
+  std::optional<double> drop_rate = {};  // with a capacity: share of pairs that found no slot
+  // When they are measured: the norm of the gradient at the router's weight, and the norm of the weighted auxiliary
+  // losses' share of it over that of the task's.
+  std::optional<double> router_grad_norm = {}, aux_to_task = {};
+};
+
+// An auxiliary loss in one logged step: means over the layers.
+struct AuxRecord {
+  std::string name;
+  double loss = 0, coefficient = 0;     // unweighted; as the step used it
+  std::optional<double> measured = {};  // closed loops: the smoothed imbalance after the step
+};
 
 // What one logged training step was like. `step` counts optimizer steps done, this one included.
 struct StepRecord {
@@ -14,6 +37,8 @@ struct StepRecord {
   double lr = 0, aux_coefficient = 0, aux_loss = 0, grad_norm = 0;
   double tokens_per_second = 0;
   std::vector<std::vector<double>> expert_load = {};  // [layer][expert], shares that sum to 1; empty without experts
+  std::vector<LayerRecord> layers = {};               // empty without experts
+  std::vector<AuxRecord> aux = {};                    // those that are weighted
 };
 
 struct HeldOutRecord {

@@ -22,10 +22,12 @@ struct Frame {
   double y(double value) const { return top + height - (value - y_low) / (y_high - y_low) * height; }
 };
 
-void draw_axes(Svg& svg, const Frame& f, const std::string& x_title, const std::string& y_title) {
+// With log_y, y are decimal logarithms.
+void draw_axes(Svg& svg, const Frame& f, const std::string& x_title, const std::string& y_title, bool log_y = false) {
   for (const double v : round_ticks(f.y_low, f.y_high, 6)) {
     svg.line(f.left, f.y(v), f.left + f.width, f.y(v), grid);
-    svg.text(f.left - 8, f.y(v) + 4, tick_label(v), {.size = 12, .colour = faint, .anchor = Svg::Anchor::end});
+    svg.text(f.left - 8, f.y(v) + 4, log_y ? fmt::format("{:.2g}", std::pow(10, v)) : tick_label(v),
+             {.size = 12, .colour = faint, .anchor = Svg::Anchor::end});
   }
   for (const double v : round_ticks(f.x_low, f.x_high, 8)) {
     svg.line(f.x(v), f.top + f.height, f.x(v), f.top + f.height + 5, faint);
@@ -125,6 +127,32 @@ void draw_layer(Svg& svg, const LoadChart& chart, size_t layer, double left, dou
   }
 }
 
+// Where a value of a curve stands on the y axis.
+double shown(const CurveChart& chart, double value) {
+  return chart.log_y ? std::log10(std::max(value, 1e-300)) : value;
+}
+
+Frame curve_frame(const CurveChart& chart) {
+  Frame f{
+      .left = 78, .top = 56, .width = 790, .height = 400, .x_low = 0, .x_high = 1, .y_low = 0, .y_high = chart.y_high};
+  double least = 1e300, most = 0;  // positive ones, for decades
+  for (const auto& [name, values] : chart.curves) {
+    for (const StepValue& v : values) {
+      f.x_high = std::max(f.x_high, v.step);
+      most = std::max(most, v.value);
+      if (v.value > 0) least = std::min(least, v.value);
+    }
+  }
+  for (const Reference& r : chart.references) most = std::max(most, r.value);
+  if (chart.log_y) {
+    f.y_low = most > 0 ? std::floor(std::log10(least)) : -1;
+    f.y_high = std::max(most > 0 ? std::ceil(std::log10(most)) : 0, f.y_low + 1);
+  } else if (f.y_high == 0) {
+    f.y_high = most > 0 ? 1.05 * most : 1;
+  }
+  return f;
+}
+
 }  // namespace
 
 std::string loss_svg(const LossChart& chart) {
@@ -149,21 +177,22 @@ std::string loss_svg(const LossChart& chart) {
 
 std::string curves_svg(const CurveChart& chart) {
   constexpr const char* colours[] = {"#3b6ea5", "#d1603d", "#4c9a6a", "#8b5fa8", "#b8860b", "#5f6b7a"};
+  constexpr size_t most_dots = 40;
   Svg svg(920, 530);
-  Frame f{
-      .left = 78, .top = 56, .width = 790, .height = 400, .x_low = 0, .x_high = 1, .y_low = 0, .y_high = chart.y_high};
-  for (const auto& [name, values] : chart.curves) {
-    for (const StepValue& v : values) f.x_high = std::max(f.x_high, v.step);
-  }
+  const Frame f = curve_frame(chart);
   svg.text(f.left, 30, chart.title, {.size = 17, .colour = ink, .bold = true});
-  draw_axes(svg, f, chart.x_title, chart.y_title);
+  draw_axes(svg, f, chart.x_title, chart.y_title, chart.log_y);
   draw_references(svg, f, chart.references);
-  double legend = f.top + 0.45 * f.height;
+  double legend = f.top + (chart.curves.size() > 10 ? 0.05 : 0.45) * f.height;
   for (size_t i = 0; i < chart.curves.size(); ++i, legend += 22) {
     const char* colour = colours[i % std::size(colours)];
-    const std::vector<Svg::Point> points = pixels(f, chart.curves[i].second);
+    std::vector<StepValue> values = chart.curves[i].second;
+    for (StepValue& v : values) v.value = shown(chart, v.value);
+    const std::vector<Svg::Point> points = pixels(f, values);
     svg.polyline(points, colour, 1.5);
-    for (const Svg::Point& p : points) svg.dot(p, 3, colour);
+    if (points.size() <= most_dots) {
+      for (const Svg::Point& p : points) svg.dot(p, 3, colour);
+    }
     svg.line(f.left + f.width - 120, legend, f.left + f.width - 94, legend, colour, 2.5);
     svg.text(f.left + f.width - 86, legend + 4, chart.curves[i].first, {.colour = ink});
   }

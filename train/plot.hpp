@@ -28,12 +28,13 @@ struct LossChart {
 };
 std::string loss_svg(const LossChart& chart);
 
-// Several curves over one axis, y from 0 up to `y_high`, each with its name.
+// Several curves over one axis, y from 0 up to `y_high` (0: as high as the curves go), each with its name.
 struct CurveChart {
   std::string title, x_title, y_title;
   double y_high = 1;
-  std::vector<std::pair<std::string, std::vector<StepValue>>> curves;
-  std::vector<Reference> references;
+  bool log_y = false;  // decades; values of 0 stand at the bottom
+  std::vector<std::pair<std::string, std::vector<StepValue>>> curves = {};
+  std::vector<Reference> references = {};
 };
 std::string curves_svg(const CurveChart& chart);
 

@@ -10,6 +10,7 @@
 #include "core/graph.hpp"
 #include "ops/binary.hpp"
 #include "ops/cast.hpp"
+#include "ops/reduce.hpp"
 
 namespace mahia::train {
 namespace {
@@ -110,6 +111,13 @@ void StepState::observe(const Tensor& counts, const Tensor& kept) const {
     commit(feedback_next(schedule, step, loop.state, measured), loop.state);
     mahia::commit(loop.state.value, shown(loop));
   }
+}
+
+std::optional<double> StepState::measured(nn::AuxLoss kind) const {
+  const auto loop = std::ranges::find(loops_, kind, &Loop::kind);
+  if (loop == loops_.end()) return {};
+  const NoGrad no_grad;
+  return mean(loop->state.ema).item<double>();
 }
 
 nn::NamedTensors StepState::state() const {

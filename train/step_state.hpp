@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <optional>
+
 #include "../nn/aux_loss.hpp"
 #include "feedback.hpp"
 
@@ -52,7 +54,9 @@ class StepState {
   Tensor lr;    // f64 []
   Tensor aux;   // f32 []: the Switch loss's coefficient, but for factors of layers; (L) with a loop for each layer
   Tensor step;  // f64 []: the step's number counted from 1, for bias corrections
-  // On the host, for logging.
+  // On the host, for logging. `measured` is what a loss's closed loop has smoothed so far, the mean of its loops;
+  // nothing without one. It waits.
+  std::optional<double> measured(nn::AuxLoss kind) const;
   const Schedules& schedules() const { return schedules_; }
   double host_lr = 0;
   int64_t host_step = 0;

@@ -14,7 +14,7 @@
 #include "core/runtime.hpp"
 #include "ops/binary.hpp"
 #include "ops/cat.hpp"
-#include "ops/reduce.hpp"
+#include "train/weighted_aux.hpp"
 
 namespace mahia::train {
 namespace {
@@ -54,15 +54,6 @@ void accumulate(Tensor& sum, const Tensor& x, double share = 1) {
   const NoGrad no_grad;
   const Tensor part = share == 1 ? x.detach() : x * share;
   sum = sum.defined() ? sum + part : part;
-}
-
-// The values of a loss in each layer, (L); undefined where the model does not compute it.
-Tensor per_layer(const std::vector<nn::AuxLosses>& layers, nn::AuxLoss kind) {
-  Tensors values;
-  for (const nn::AuxLosses& layer : layers) {
-    if (layer[kind].defined()) values.push_back(layer[kind]);
-  }
-  return values.empty() || values.size() < layers.size() ? Tensor() : stack(values);
 }
 
 double mean_of(const Tensor& x) {
@@ -168,29 +159,18 @@ void TrainStep::forward_and_backward(Record& record, const Batch& batch, const S
 }
 
 Tensor TrainStep::total(Record& record, const LossTerms& terms, const StepState& state, double share) const {
-  Tensor all = terms.loss;
-  for (size_t i = 0; i < record.losses.size(); ++i) {
-    const auto kind = static_cast<nn::AuxLoss>(i);
-    if (!state.wants(kind)) continue;
-    const Tensor coefficient = state.coefficient(kind);
-    const bool is_mean = kind == nn::AuxLoss::balance && terms.aux.defined() && coefficient.rank() == 0;
-    const Tensor value = is_mean ? terms.aux : per_layer(terms.losses, kind);
-    // A loss without layers has none to balance, and the Switch loss is wanted by default.
-    if (!value.defined() && kind == nn::AuxLoss::balance && terms.losses.empty() && !state.observes()) continue;
-    check<ValueError>(value.defined(), "the schedules weight the auxiliary loss `", nn::aux_loss_names[i],
-                      "`, which the model does not compute in each layer");
-    check<ShapeError>(coefficient.rank() == 0 || coefficient.shape() == value.shape(), "the schedule of `",
-                      nn::aux_loss_names[i], "` has a coefficient for each of ", coefficient.numel(),
-                      " layers, the model has ", value.numel());
-    all = all + (is_mean ? coefficient * value : mean(coefficient * value));
-    accumulate(record.losses[i], value, share);
-    if (!record.coefficients[i].defined()) record.coefficients[i] = clone(coefficient);
+  const WeightedAux aux = weighted_aux(terms, state);
+  for (size_t i = 0; i < aux.values.size(); ++i) {
+    if (!aux.values[i].defined()) continue;
+    accumulate(record.losses[i], aux.values[i], share);
+    if (!record.coefficients[i].defined()) record.coefficients[i] = clone(aux.coefficients[i]);
   }
-  return all;
+  return aux.sum.defined() ? terms.loss + aux.sum : terms.loss;
 }
 
 void TrainStep::count(Record& record, const LossTerms& terms) const {
   record.balance = terms.balance;
+  record.last = terms.stats;
   record.counts.resize(terms.stats.size());
   record.kept.resize(terms.stats.size());
   for (size_t l = 0; l < terms.stats.size(); ++l) {
@@ -254,8 +234,8 @@ TrainStep::Details TrainStep::details() const {
     details.losses[i] = mean_of(current_->losses[i]);
     details.coefficients[i] = mean_of(current_->coefficients[i]);
   }
-  for (const Tensor& counts : current_->counts)
-    details.load.push_back(nn::MoeStats{.counts = counts, .probabilities = {}}.load());
+  for (size_t l = 0; l < current_->counts.size(); ++l)
+    details.layers.push_back(layer_record(current_->counts[l], current_->last[l]));
   return details;
 }
 

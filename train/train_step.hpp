@@ -10,6 +10,7 @@
 
 #include "../core/graph.hpp"
 #include "../core/random.hpp"
+#include "layer_record.hpp"
 #include "trainer.hpp"
 
 namespace mahia::train {
@@ -29,7 +30,7 @@ class TrainStep {
   struct Details {
     std::array<std::optional<double>, nn::aux_loss_names.size()> losses;        // mean over the layers
     std::array<std::optional<double>, nn::aux_loss_names.size()> coefficients;  // likewise, as the step used them
-    std::vector<std::vector<double>> load;  // [layer][expert], shares of all micro-batches; empty without experts
+    std::vector<LayerRecord> layers;
   };
 
   // The loss and the optimizer must outlive this. Of the options: max_grad_norm, balance_rate and capture.
@@ -55,6 +56,7 @@ class TrainStep {
     Tensor loss, aux, grad_norm;                                         // []; aux may be undefined
     std::array<Tensor, nn::aux_loss_names.size()> losses, coefficients;  // of the wanted losses: [] or (L), and used
     Tensors counts, kept;                                                // i64 (E) per layer, of all micro-batches
+    std::vector<nn::MoeStats> last;                                      // of the last micro-batch
     std::function<void(const Tensors& counts, double rate)> balance;
   };
 

@@ -4,11 +4,13 @@
 #include <chrono>
 #include <cmath>
 #include <numbers>
+#include <numeric>
 
 #include "autograd/grad_mode.hpp"
 #include "core/copy.hpp"
 #include "core/random.hpp"
 #include "train/file.hpp"
+#include "train/router_gradients.hpp"
 #include "train/stop_signals.hpp"
 #include "train/train_step.hpp"
 
@@ -102,6 +104,7 @@ class Trainer::Run {
   void read_step();
   [[noreturn]] void explain(const std::string& what);
   void log_step();
+  void describe();
   void evaluate();
   void report(const StepRecord* record, const HeldOutRecord* held_out) const;
   bool is_time_to_save() const;
@@ -115,6 +118,8 @@ class Trainer::Run {
   TrainStep step_;
   std::unique_ptr<Prefetcher> batches_;
   std::unique_ptr<MetricsLog> metrics_;
+  DeadExperts dead_experts_;
+  Batch last_batch_;       // kept for router_gradients
   StepRecord record_;      // of the step that was done last; record_.step counts all steps done
   int64_t read_step_ = 0;  // the step whose numbers record_ has
   int64_t targets_ = 0;    // since the last log line
@@ -175,6 +180,9 @@ void Trainer::Run::start() {
     metrics_ = std::make_unique<MetricsLog>(path, record_.step);
     const Metrics before = read_metrics(path);
     if (!before.held_out.empty()) held_out_ = before.held_out.back();
+    for (StepRecord line : before.steps) {
+      if (!line.layers.empty()) dead_experts_.note(line.layers);
+    }
   }
   batches_ = std::make_unique<Prefetcher>(t_.data_, next_batch, t_.device_);
   t_.model_.train();
@@ -189,6 +197,7 @@ void Trainer::Run::train_step() {
     batches.push_back(batches_->next());
     targets_ += targets_of(batches.back());
   }
+  if (o_.router_gradients) last_batch_ = batches.back();
   try {
     step_.run(batches, state_);
   } catch (const ValueError& error) {
@@ -241,13 +250,38 @@ void Trainer::Run::explain(const std::string& what) {
 void Trainer::Run::log_step() {
   read_step();
   record_.tokens_per_second = static_cast<double>(targets_) / seconds_;
-  const TrainStep::Details details = step_.details();
-  record_.aux_coefficient = details.coefficients[0].value_or(0);
-  record_.expert_load = details.load;
+  describe();
   targets_ = 0;
   seconds_ = 0;
   if (metrics_) metrics_->write(record_);
   report(&record_, nullptr);
+}
+
+// What a log line says of experts and auxiliary losses.
+void Trainer::Run::describe() {
+  const TrainStep::Details details = step_.details();
+  record_.aux_coefficient = details.coefficients[0].value_or(0);
+  for (size_t i = 0; i < details.losses.size(); ++i) {
+    if (!details.losses[i]) continue;
+    record_.aux.push_back({nn::aux_loss_names[i], *details.losses[i], *details.coefficients[i],
+                           state_.measured(static_cast<nn::AuxLoss>(i))});
+  }
+  record_.layers = details.layers;
+  for (const LayerRecord& layer : record_.layers) {
+    const double total = static_cast<double>(std::reduce(layer.pairs.begin(), layer.pairs.end()));
+    std::vector<double>& load = record_.expert_load.emplace_back();
+    for (const int64_t n : layer.pairs)
+      load.push_back(total > 0 ? static_cast<double>(n) / total : 1 / static_cast<double>(layer.pairs.size()));
+  }
+  if (!record_.layers.empty()) dead_experts_.note(record_.layers);
+  if (!o_.router_gradients || record_.layers.empty()) return;
+  const std::vector<RouterGradient> routers = router_gradients(t_.model_, t_.loss_, last_batch_.to(t_.device_), state_);
+  check<ValueError>(routers.size() == record_.layers.size(), "router_gradients: the model has ", routers.size(),
+                    " routers and tells of ", record_.layers.size(), " layers");
+  for (size_t l = 0; l < routers.size(); ++l) {
+    record_.layers[l].router_grad_norm = routers[l].all;
+    if (routers[l].task > 0) record_.layers[l].aux_to_task = routers[l].aux / routers[l].task;
+  }
 }
 
 void Trainer::Run::evaluate() {

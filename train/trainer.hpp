@@ -60,6 +60,7 @@ struct TrainerOptions {
   std::string out = {};               // folder for metrics.jsonl and checkpoints/; empty: nothing is written
   bool resume = false;                // go on from the latest checkpoint in `out`, if there is one
   bool capture = true;                // on a GPU, record the step once as a graph and replay it
+  bool router_gradients = false;      // measure them for each log line: costs two steps more
   int64_t log_every = 10;             // steps; 0 here and below: never
   std::vector<Batch> held_out = {};
   int64_t evaluate_every = 0;  // steps; the last step is always evaluated
