@@ -9,6 +9,7 @@
 #include "autograd/grad_mode.hpp"
 #include "core/copy.hpp"
 #include "nn/init.hpp"
+#include "nn/routing_trace.hpp"
 #include "ops/binary.hpp"
 #include "ops/cast.hpp"
 #include "ops/compare.hpp"
@@ -125,6 +126,11 @@ Tensor Router::steered(Tensor scores) const {
 
 Sorted Router::choose(const Tensor& values, Tensor& scores) const {
   const RouterOptions& o = config_.options;
+  const Tensor given = replayed_choice(values.size(0), config_.top_k, config_.num_experts);
+  if (given.defined()) {
+    scores = steered(scores.detach());
+    return {gather(values, 1, given), given};
+  }
   if (!o.select_bias && o.kept_groups == o.groups && !balances()) {
     scores = values.detach();
     return topk(values, config_.top_k);
@@ -145,7 +151,9 @@ Routing Router::hashed(const Tensor& x, const Tensor& ids) const {
   const DType dtype = x.dtype() == DType::f64 ? DType::f64 : DType::f32;
   const double share = 1 / static_cast<double>(config_.top_k);
   Routing r;
-  r.indices = hash_experts(ids, hash_key_, config_.top_k, config_.num_experts);
+  const Tensor given = replayed_choice(x.size(0), config_.top_k, config_.num_experts);
+  r.indices = given.defined() ? given : hash_experts(ids, hash_key_, config_.top_k, config_.num_experts);
+  note_choice(r.indices, config_.num_experts);
   r.weights = full(r.indices.shape(), share, dtype, x.device());
   r.probabilities = mahia::to(sum(one_hot(r.indices, config_.num_experts), {1}), dtype) * share;
   return r;
@@ -166,11 +174,13 @@ Routing Router::operator()(const Tensor& x, const Tensor& ids) const {
   if (config_.kind == RouterKind::post_softmax) {
     const Sorted chosen = choose(r.logits, r.scores);
     r.indices = chosen.indices;
+    note_choice(r.indices, config_.num_experts);
     r.weights = softmax(chosen.values);
     return r;
   }
   const Sorted chosen = choose(r.values, r.scores);
   r.indices = chosen.indices;
+  note_choice(r.indices, config_.num_experts);
   r.weights = chosen.values;
   if (renormalizes()) {
     const Tensor total = sum(chosen.values, {1}, true);

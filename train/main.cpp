@@ -50,6 +50,7 @@ int main(int argc, char** argv) {
   mahia::train::add_eval(app, status);
   mahia::train::add_generate(app, status);
   mahia::train::add_plot(app, status);
+  mahia::train::add_what_if(app, status);
   mahia::train::add_reproduce(app, status);
   mahia::train::add_inspect(app, status);
   mahia::train::add_info(app, status);

@@ -27,6 +27,7 @@ void add_train(CLI::App& app, int& status);
 void add_eval(CLI::App& app, int& status);
 void add_generate(CLI::App& app, int& status);
 void add_plot(CLI::App& app, int& status);
+void add_what_if(CLI::App& app, int& status);
 void add_reproduce(CLI::App& app, int& status);
 void add_inspect(CLI::App& app, int& status);
 void add_info(CLI::App& app, int& status);

@@ -14,6 +14,7 @@
 #include "train/metrics.hpp"
 #include "train/run_charts.hpp"
 #include "train/safetensors.hpp"
+#include "train/what_if.hpp"
 
 namespace mahia::train {
 namespace {
@@ -81,7 +82,34 @@ int info(bool json) {
   return 0;
 }
 
+int report_routing(const std::string& folder, const WhatIfOptions& options, bool json) {
+  read_environment();  // checks it
+  const std::vector<WhatIf> layers = what_if(folder, options);
+  std::printf("%s", json ? (to_json(layers) + "\n").c_str() : to_table(layers).c_str());
+  return 0;
+}
+
 }  // namespace
+
+void add_what_if(CLI::App& app, int& status) {
+  const auto folder = std::make_shared<std::string>();
+  const auto options = std::make_shared<WhatIfOptions>();
+  const auto json = std::make_shared<bool>(false);
+  CLI::App* command =
+      app.add_subcommand("what-if",
+                         "Ask of recorded routing what other capacities and devices would meet with.\n\n"
+                         "  mahia train --config FILE --out runs/a --record-routing runs/a/routing\n"
+                         "  mahia what-if runs/a/routing --capacity 1 --capacity 1.5 --devices 4");
+  command->add_option("folder", *folder, "what --record-routing wrote")->required();
+  command->add_option("--capacity", options->capacities, "slots per expert over k N / E; may be repeated")
+      ->check(CLI::Range(1e-6, 1e6))
+      ->allow_extra_args(false);
+  command->add_option("--devices", options->devices, "how many share a layer's experts; may be repeated")
+      ->check(CLI::Range(1, 65536))
+      ->allow_extra_args(false);
+  command->add_flag("--json", *json, "print the report as JSON");
+  command->callback([folder, options, json, &status] { status = report_routing(*folder, *options, *json); });
+}
 
 void add_plot(CLI::App& app, int& status) {
   const auto folder = std::make_shared<std::string>();

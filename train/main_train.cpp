@@ -20,7 +20,7 @@ namespace mahia::train {
 namespace {
 
 struct Options {
-  std::string config, out;
+  std::string config, out, record_routing, replay_routing;
   std::vector<std::string> assignments;
   bool resume = false, print_config = false, json = false;
   int64_t seed = -1;
@@ -48,6 +48,8 @@ TrainerOptions trainer_options(const RunConfig& c, const Options& o, const Token
   t.router_gradients = c.router_gradients;
   t.schedules = c.schedules;
   t.out = o.out;
+  t.record_routing = o.record_routing;
+  t.replay_routing = o.replay_routing;
   t.resume = o.resume;
   t.log_every = c.log_every;
   t.held_out = held_out_batches(text, c.batch_size, c.sequence_length, c.evaluate_batches);
@@ -197,6 +199,9 @@ void add_train(CLI::App& app, int& status) {
       ->allow_extra_args(false);
   command->add_option("--out", o->out, "folder of the run");
   command->add_flag("--resume", o->resume, "go on from the latest checkpoint in --out, if there is one");
+  command->add_option("--record-routing", o->record_routing,
+                      "folder that gets what the routers choose, a file per step: for `mahia what-if`");
+  command->add_option("--replay-routing", o->replay_routing, "let the routers choose what such a folder says");
   command->add_option("--seed", o->seed, "stronger than the file and MAHIA_SEED")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 53));
   command->add_option("--threads", o->threads, "worker threads, stronger than MAHIA_NUM_THREADS")

@@ -127,8 +127,14 @@ void TrainStep::work(Record& record, const StepState& state) {
   record.losses = record.coefficients = {};
   record.counts.clear();
   record.kept.clear();
+  record.choices.clear();
   optimizer_.zero_grad();
-  for (const Batch& batch : record.inputs) forward_and_backward(record, batch, state);
+  for (size_t i = 0; i < record.inputs.size(); ++i) {
+    std::optional<nn::ReplayedRouting> replaying;
+    if (!replayed_.empty()) replaying.emplace(replayed_.at(i));
+    forward_and_backward(record, record.inputs[i], state);
+    if (replaying) replaying->check_used_up();
+  }
   record.grad_norm = clip_grad_norm(optimizer_, max_grad_norm_);
   if (is_cpu(device_)) {
     const double norm = record.grad_norm.item<double>();
@@ -143,12 +149,15 @@ void TrainStep::work(Record& record, const StepState& state) {
 void TrainStep::forward_and_backward(Record& record, const Batch& batch, const StepState& state) {
   const RandomCounts counts = random_counts();
   LossTerms terms;
+  std::optional<nn::RecordedRouting> recording;
+  if (records_routing_) recording.emplace(record.choices);
   try {
     terms = loss_(batch);
   } catch (const ValueError& error) {  // such as NaN logits, which a router refuses
     if (!is_cpu(device_)) throw;
     explain(batch, counts, error.what());
   }
+  recording.reset();
   check_terms(terms, batch, counts);
   const double share = 1 / static_cast<double>(record.inputs.size());
   accumulate(record.loss, terms.loss, share);
@@ -214,6 +223,14 @@ void TrainStep::explain(const Batch& batch, RandomCounts counts, const std::stri
 void TrainStep::find_first_op(const std::vector<Batch>& batches) const {
   const CheckFinite checking;
   for (const Batch& batch : batches) loss_(batch.to(device_));
+}
+
+void TrainStep::replay_routing(std::vector<nn::RouterChoices> choices) {
+  capture_ = false;  // a record would replay its first choices for ever
+  replayed_ = std::move(choices);
+  for (nn::RouterChoices& batch : replayed_) {
+    for (nn::RouterChoice& choice : batch) choice.indices = copy_to(choice.indices, device_, DType::i64);
+  }
 }
 
 TrainStep::Values TrainStep::read() {

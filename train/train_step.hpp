@@ -10,6 +10,7 @@
 
 #include "../core/graph.hpp"
 #include "../core/random.hpp"
+#include "../nn/routing_trace.hpp"
 #include "layer_record.hpp"
 #include "trainer.hpp"
 
@@ -41,6 +42,11 @@ class TrainStep {
   // `state` is that of the step. Pinned batches are kept until read(). Throws ValueError for a loss or gradient norm
   // that is not finite, on a CPU at once.
   void run(const std::vector<Batch>& batches, const StepState& state);
+  // What the routers chose in the step that was run last, all micro-batches in turn. Only after record_routing().
+  const nn::RouterChoices& choices() const { return current_->choices; }
+  void record_routing() { records_routing_ = true; }
+  // Lets the next steps' routers choose so: an element for each micro-batch. Steps are not captured then.
+  void replay_routing(std::vector<nn::RouterChoices> choices);
   // Of the step that was run last. Waits for a GPU; throws what its kernels found wrong since the last time.
   Values read();
   Details details() const;  // waits too
@@ -56,7 +62,8 @@ class TrainStep {
     Tensor loss, aux, grad_norm;                                         // []; aux may be undefined
     std::array<Tensor, nn::aux_loss_names.size()> losses, coefficients;  // of the wanted losses: [] or (L), and used
     Tensors counts, kept;                                                // i64 (E) per layer, of all micro-batches
-    std::vector<nn::MoeStats> last;                                      // of the last micro-batch
+    nn::RouterChoices choices;
+    std::vector<nn::MoeStats> last;  // of the last micro-batch
     std::function<void(const Tensors& counts, double rate)> balance;
   };
 
@@ -78,8 +85,10 @@ class TrainStep {
   // Forgets the records of other shapes when there are too many; says so once when one of those had to come back.
   void make_room_for(const std::string& shapes);
 
-  std::map<std::string, Record> records_;  // by the shapes of the batches
-  std::vector<std::string> forgotten_;     // shapes whose records were dropped the last time
+  bool records_routing_ = false;
+  std::vector<nn::RouterChoices> replayed_;  // for each micro-batch, or empty
+  std::map<std::string, Record> records_;    // by the shapes of the batches
+  std::vector<std::string> forgotten_;       // shapes whose records were dropped the last time
   bool has_warned_ = false;
   Record* current_ = nullptr;
   std::vector<Batch> in_flight_;  // which a GPU may still be reading

@@ -11,6 +11,7 @@
 #include "core/random.hpp"
 #include "train/file.hpp"
 #include "train/router_gradients.hpp"
+#include "train/routing_files.hpp"
 #include "train/stop_signals.hpp"
 #include "train/train_step.hpp"
 
@@ -184,6 +185,10 @@ void Trainer::Run::start() {
       if (!line.layers.empty()) dead_experts_.note(line.layers);
     }
   }
+  if (!o_.record_routing.empty()) {
+    make_directories(o_.record_routing);
+    step_.record_routing();
+  }
   batches_ = std::make_unique<Prefetcher>(t_.data_, next_batch, t_.device_);
   t_.model_.train();
 }
@@ -198,12 +203,15 @@ void Trainer::Run::train_step() {
     targets_ += targets_of(batches.back());
   }
   if (o_.router_gradients) last_batch_ = batches.back();
+  if (!o_.replay_routing.empty())
+    step_.replay_routing(load_routing(o_.replay_routing, record_.step + 1).micro_batches());
   try {
     step_.run(batches, state_);
   } catch (const ValueError& error) {
     fail<ValueError>("training stopped at step ", record_.step + 1, ": ", error.what());
   }
   ++record_.step;
+  if (!o_.record_routing.empty()) save_routing(o_.record_routing, {record_.step, o_.micro_batches, step_.choices()});
   seconds_ += seconds_since(start);
   if (t_.device_.type == DeviceType::cpu || record_.step - read_step_ >= longest_unread) read_step();
 }

@@ -68,7 +68,9 @@ struct TrainerOptions {
   int64_t checkpoint_every = 0;  // steps; the last step is always saved
   double checkpoint_minutes = 0;
   int64_t keep_checkpoints = 3;
-  Metadata notes = {};  // stored with each checkpoint
+  Metadata notes = {};              // stored with each checkpoint
+  std::string record_routing = {};  // folder that gets a file per step with what the routers chose; waits each step
+  std::string replay_routing = {};  // folder of such files: the routers choose what stands there
   std::function<void(const Progress&)> on_step = {};
   std::function<bool()> is_enough = {};  // asked after on_step: true ends the run as finished
 };
