@@ -151,8 +151,15 @@ void check_same_state(const nn::NamedTensors& a, const nn::NamedTensors& b) {
 
 BOOST_AUTO_TEST_SUITE(aux_control)
 
-BOOST_AUTO_TEST_CASE(a_pi_loop_holds_its_target_while_the_stream_changes) {
-  BOOST_TEST(thirds_on_target(planted_run(pi_loop), 0.5) == 3);
+BOOST_AUTO_TEST_CASE(every_closed_loop_holds_its_target_while_the_stream_changes) {
+  const Schedule sign{
+      .kind = ScheduleKind::sign, .peak = 0.01, .feedback = {.target = 0.5, .dead_band = 0.03, .factor = 1.01}};
+  const Schedule ascent{
+      .kind = ScheduleKind::dual_ascent, .peak = 0.01, .feedback = {.target = 0.5, .gain = 0.008, .low = 0}};
+  for (const Schedule& loop : {pi_loop, sign, ascent}) {
+    BOOST_TEST_MESSAGE(name_of(loop.kind));
+    BOOST_TEST(thirds_on_target(planted_run(loop), 0.5) == 3, name_of(loop.kind));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(a_planted_run_that_is_cut_has_the_same_bits_with_the_loops_state) {
