@@ -126,13 +126,16 @@ BOOST_AUTO_TEST_CASE(faults_name_place_key_and_what_is_allowed) {
   refused("[model]\nnum_blocks = 5\n", "model.num_blocks is 5, must divide the 512 of train.sequence_length");
   refused("[model]\nfilter_extend_to = 511\n", "model.filter_extend_to is 511, less than the 512 of");
   refused("[model]\nrouter = \"sinkhorn\"\n", "model.router is `sinkhorn`, which a causal model refuses");
+  refused("[model]\nrouter = \"expert_choice\"\n", "model.router is `expert_choice`, which a causal model refuses");
+  refused("[model]\nrouter = \"hash\"\n", "train.aux.switch weights a loss of the router, and a hash router learns");
+  refused("[model.capacity]\ntrain_factor = 1.0\ntile = 128\n", "model.capacity.tile rounds what has no limit");
   refused("[model.routing]\ngroups = 3\n", "model.routing.groups is 3, must divide the 8 of model.experts");
   refused("[model.routing]\nkept_groups = 2\n", "model.routing.kept_groups is 2, more than the 1 of");
   refused("[model]\ntop_k = 3\n[model.routing]\ngroups = 4\n", "model.top_k is 3, more than the 2 experts in 1 kept");
   refused("[model.capacity]\ntrain_factor = 1e-9\n", "model.capacity.train_factor is 1e-09, must be 0 (no limit) or");
   refused("[model.capacity]\noverflow = \"residual\"\n", "mean nothing without a train_factor or eval_factor");
   refused("[model.capacity]\noverflow = \"spill\"\n",
-          "model.capacity.overflow is `spill`, must be one of drop, drop_renormalise, residual");
+          "model.capacity.overflow is `spill`, must be one of drop, drop_renormalise, residual, shared, reroute");
   refused("[train.aux]\npeak = 0.1\n", "unknown key `train.aux.peak`; did you mean");
   refused("[train.lr]\nschedule = \"pi\"\n", "my.toml:2: train.lr.schedule is `pi`, must be one of constant");
   refused("[train.aux.switch]\nschedule = \"pi\"\nsmoothing = 1\n", "my.toml:3: train.aux.switch.smoothing must be");

@@ -90,6 +90,38 @@ BOOST_AUTO_TEST_CASE(a_log_line_tells_of_each_layer_and_each_loss) {
   BOOST_TEST(metrics.steps[0].aux_coefficient == static_cast<double>(0.02f));
 }
 
+BOOST_AUTO_TEST_CASE(a_log_line_tells_what_became_of_pairs_without_room) {
+  const tests::TemporaryFolder folder;
+  nn::models::HyenaMoeLMConfig c = limited_config();
+  c.capacity.train_factor = 1;
+  c.capacity.overflow = nn::Overflow::reroute;
+  nn::models::HyenaMoeLM model(c);
+  AdamW optimizer(model);
+  const Tensor ids = random_ids(4, 32);
+  TrainerOptions options{.steps = 1, .out = folder / "run", .log_every = 1};
+  std::vector<nn::MoeStats> stats;
+  const Trainer::Loss loss = [&](const Batch& b) {
+    LossTerms terms = loss_terms(model, b);
+    stats = terms.stats;
+    return terms;
+  };
+  Trainer(model, loss, optimizer, std::make_shared<TensorBatches>(ids, ids, 4, 1), options).run();
+  const std::vector<LayerRecord> layers = read_metrics(folder / "run/metrics.jsonl").steps.at(0).layers;
+  int64_t hops = 0;
+  for (size_t l = 0; l < 2; ++l) {
+    const std::vector<int64_t> rounds = stats[l].fates.hops.to_vector<int64_t>();
+    const auto moved = static_cast<double>(std::ranges::count_if(rounds, [](int64_t h) { return h > 0; }));
+    BOOST_TEST(layers[l].rerouted.value() == moved / 256, tt::tolerance(1e-12));
+    BOOST_TEST(layers[l].longest_hop.value() == *std::ranges::max_element(rounds));
+    hops += *layers[l].longest_hop;
+    double served = 0;
+    for (const int64_t n : stats[l].kept.to_vector<int64_t>()) served += static_cast<double>(n);
+    BOOST_TEST(layers[l].capacity_use.value() == served / (4 * 64), tt::tolerance(1e-12));  // 2 128 / 4
+    BOOST_TEST(layers[l].drop_rate.value() == 1 - served / 256, tt::tolerance(1e-12));
+  }
+  BOOST_TEST(hops > 0);
+}
+
 BOOST_AUTO_TEST_CASE(measuring_the_routers_gradients_changes_nothing) {
   const tests::TemporaryFolder folder;
   const auto with = run_to(folder / "with", 5, true).first, without = run_to(folder / "without", 5, false).first;

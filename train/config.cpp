@@ -27,6 +27,11 @@ void set_schedules(RunConfig& c) {
     s = schedule_of(settings, aux_section(i), c.steps);
   }
   c.model.losses = wanted_losses(c.schedules.aux);
+  for (size_t i = 0; i < c.aux_settings.size(); ++i) {
+    const bool is_on = c.schedules.aux[static_cast<nn::AuxLoss>(i)].is_on();
+    check<ValueError>(!is_on || c.router != "hash", aux_section(i),
+                      " weights a loss of the router, and a hash router learns nothing; set its peak to 0");
+  }
   check<ValueError>(c.model.z_loss == 0 || !c.schedules.aux.z_loss.is_on(),
                     "model.z_loss and train.aux.z_loss both weight the z-loss; set one of them");
 }

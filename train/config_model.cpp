@@ -25,10 +25,12 @@ constexpr std::array<std::pair<const char*, ConvAlgorithm>, 4> algorithms = {{{"
 constexpr std::array<std::pair<const char*, nn::ExpertKind>, 3> experts = {
     {{"gelu", nn::ExpertKind::gelu}, {"gelu_erf", nn::ExpertKind::gelu_erf}, {"swiglu", nn::ExpertKind::swiglu}}};
 using nn::RouterKind;
-constexpr std::array<std::pair<const char*, RouterKind>, 4> routers = {{{"pre_softmax", RouterKind::pre_softmax},
+constexpr std::array<std::pair<const char*, RouterKind>, 6> routers = {{{"pre_softmax", RouterKind::pre_softmax},
                                                                         {"post_softmax", RouterKind::post_softmax},
                                                                         {"sigmoid", RouterKind::sigmoid},
-                                                                        {"sinkhorn", RouterKind::sinkhorn}}};
+                                                                        {"sinkhorn", RouterKind::sinkhorn},
+                                                                        {"expert_choice", RouterKind::expert_choice},
+                                                                        {"hash", RouterKind::hash}}};
 constexpr std::array<std::pair<const char*, std::optional<bool>>, 3> renormalizations = {
     {{"default", std::nullopt}, {"yes", true}, {"no", false}}};
 using nn::SlotPriority;
@@ -37,8 +39,12 @@ constexpr std::array<std::pair<const char*, SlotPriority>, 3> priorities = {
      {"choice_major", SlotPriority::choice_major},
      {"probability", SlotPriority::probability}}};
 using nn::Overflow;
-constexpr std::array<std::pair<const char*, Overflow>, 3> overflows = {
-    {{"drop", Overflow::drop}, {"drop_renormalise", Overflow::drop_renormalise}, {"residual", Overflow::residual}}};
+constexpr std::array<std::pair<const char*, Overflow>, 5> overflows = {
+    {{"drop", Overflow::drop},
+     {"drop_renormalise", Overflow::drop_renormalise},
+     {"residual", Overflow::residual},
+     {"shared", Overflow::shared},
+     {"reroute", Overflow::reroute}}};
 
 template <class Table>
 std::vector<std::string> words(const Table& table) {
@@ -83,14 +89,15 @@ void add_routing(Fields& f, ModelSettings& c) {
   f.integer("model.capacity.minimum", capacity.minimum, 0, int64_t{1} << 31);
   f.choice("model.capacity.priority", c.priority, words(priorities));
   f.choice("model.capacity.overflow", c.overflow, words(overflows));
+  f.integer("model.capacity.tile", capacity.tile, 0, 1 << 20);
 }
 
 void check_routing(const nn::models::HyenaMoeLMConfig& m) {
   check<ValueError>(m.top_k <= m.experts, "model.top_k is ", m.top_k, ", more than the ", m.experts,
                     " of model.experts");
-  check<ValueError>(m.router != RouterKind::sinkhorn,
-                    "model.router is `sinkhorn`, which a causal model refuses: a token's experts would depend "
-                    "on later tokens");
+  check<ValueError>(m.router != RouterKind::sinkhorn && m.router != RouterKind::expert_choice, "model.router is `",
+                    words(routers)[static_cast<size_t>(m.router)],
+                    "`, which a causal model refuses: a token's experts would depend on later tokens");
   const nn::RouterOptions& r = m.routing;
   check<ValueError>(m.experts % r.groups == 0, "model.routing.groups is ", r.groups, ", must divide the ", m.experts,
                     " of model.experts");
@@ -102,6 +109,8 @@ void check_routing(const nn::models::HyenaMoeLMConfig& m) {
 }
 
 void check_capacity(const nn::CapacityConfig& c) {
+  check<ValueError>(c.tile == 0 || c.train_factor == 0,
+                    "model.capacity.tile rounds what has no limit: it needs train_factor 0, got ", c.train_factor);
   for (const auto& [name, factor] : {std::pair("train_factor", c.train_factor), {"eval_factor", c.eval_factor}}) {
     check<ValueError>(factor == 0 || factor >= 1e-6, "model.capacity.", name, " is ", factor,
                       ", must be 0 (no limit) or from 1e-6 to 1e6");
@@ -138,6 +147,7 @@ void add_model(Fields& f, ModelSettings& c) {
   f.number("model.dropout", m.dropout, 0, 0.99);
   f.flag("model.tie_head", m.tie_head);
   f.flag("model.expert_bias", m.expert_bias);
+  f.integer("model.shared_experts", m.shared_experts, 0, 1 << 14);
   add_routing(f, c);
 }
 

@@ -14,7 +14,13 @@ LayerRecord layer_record(const Tensor& counts, const nn::MoeStats& last) {
   layer.entropy = step.entropy();
   layer.mean_top1 = last.mean_top1();
   layer.near_ties = last.near_tie_share();
-  if (last.kept.defined()) layer.drop_rate = last.drop_rate();
+  if (last.capacity > 0 || last.fates.lost.defined()) layer.drop_rate = last.drop_rate();
+  if (last.capacity > 0) layer.capacity_use = last.capacity_use();
+  if (last.fates.hops.defined()) {
+    const nn::PairTally tally = last.tally();
+    layer.rerouted = static_cast<double>(tally.rerouted) / static_cast<double>(std::max<int64_t>(1, tally.routed));
+    layer.longest_hop = tally.longest_hop;
+  }
   return layer;
 }
 

@@ -61,6 +61,9 @@ Json to_json(const LayerRecord& r) {
                {"entropy", r.entropy},    {"dead_experts", r.dead_experts},   {"mean_top1", r.mean_top1},
                {"near_ties", r.near_ties}};
   put(json, "drop_rate", r.drop_rate);
+  put(json, "capacity_use", r.capacity_use);
+  put(json, "rerouted", r.rerouted);
+  put(json, "longest_hop", r.longest_hop);
   put(json, "router_grad_norm", r.router_grad_norm);
   put(json, "aux_to_task", r.aux_to_task);
   return json;
@@ -76,6 +79,9 @@ LayerRecord to_layer_record(const Json& json) {
   r.mean_top1 = json.at("mean_top1");
   r.near_ties = json.at("near_ties");
   get(json, "drop_rate", r.drop_rate);
+  get(json, "capacity_use", r.capacity_use);
+  get(json, "rerouted", r.rerouted);
+  get(json, "longest_hop", r.longest_hop);
   get(json, "router_grad_norm", r.router_grad_norm);
   get(json, "aux_to_task", r.aux_to_task);
   return r;

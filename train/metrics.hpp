@@ -10,14 +10,17 @@ namespace mahia::train {
 
 // How a layer of experts worked in one logged step.
 struct LayerRecord {
-  std::vector<int64_t> pairs = {};       // per expert, before any drop
-  double max_violation = 0;              // MaxVio: max / mean - 1
-  double variation = 0;                  // coefficient of variation
-  double entropy = 1;                    // of the shares, over ln E: 1 when even
-  int64_t dead_experts = 0;              // without a pair in the last ten log lines, this one included
-  double mean_top1 = 0;                  // mean over the tokens of the largest probability
-  double near_ties = 0;                  // share of tokens whose k-th and next probability differ by less than 0.01
-  std::optional<double> drop_rate = {};  // with a capacity: share of pairs that found no slot
+  std::vector<int64_t> pairs = {};  // per expert, before any drop
+  double max_violation = 0;         // MaxVio: max / mean - 1
+  double variation = 0;             // coefficient of variation
+  double entropy = 1;               // of the shares, over ln E: 1 when even
+  int64_t dead_experts = 0;         // without a pair in the last ten log lines, this one included
+  double mean_top1 = 0;             // mean over the tokens of the largest probability
+  double near_ties = 0;             // share of tokens whose k-th and next probability differ by less than 0.01
+  // Where experts have a capacity or are rounded to tiles, of the last micro-batch: the share of pairs that no expert
+  // serves, that of slots that are taken, that of pairs that went to another expert, and the rounds that took at most.
+  std::optional<double> drop_rate = {}, capacity_use = {}, rerouted = {};
+  std::optional<int64_t> longest_hop = {};
   // When they are measured: the norm of the gradient at the router's weight, and the norm of the weighted auxiliary
   // losses' share of it over that of the task's.
   std::optional<double> router_grad_norm = {}, aux_to_task = {};

@@ -184,7 +184,7 @@ void TrainStep::count(Record& record, const LossTerms& terms) const {
   record.kept.resize(terms.stats.size());
   for (size_t l = 0; l < terms.stats.size(); ++l) {
     accumulate(record.counts[l], terms.stats[l].counts);
-    if (terms.stats[l].kept.defined()) accumulate(record.kept[l], terms.stats[l].kept);
+    if (terms.stats[l].capacity > 0) accumulate(record.kept[l], terms.stats[l].kept);
   }
 }
 
