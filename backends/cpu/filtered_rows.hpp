@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <optional>
-
 #include "backends/cpu/conv1d_rows.hpp"
 #include "core/scratch.hpp"
 
@@ -23,24 +21,26 @@ template <class S>
 class RowFilterRoom {
  public:
   using T = compute_t<S>;
-  explicit RowFilterRoom(const FilteredView& from) : weight_(from.weight), bias_(from.bias) {
-    if (!weight_.defined()) return;
-    filter_ = {weight_.size(1), weight_.size(1) - 1, 1};
-    time_ = from.x.size(2);
-    scratch_.emplace(cpu_device, filter_.work_size() * sizeof(T) + static_cast<size_t>(time_) * sizeof(S));
-  }
-  explicit operator bool() const { return scratch_.has_value(); }
+  explicit RowFilterRoom(const FilteredView& from)
+      : weight_(from.weight),
+        bias_(from.bias),
+        time_(weight_.defined() ? from.x.size(2) : 0),
+        filter_{weight_.defined() ? weight_.size(1) : 0, weight_.defined() ? weight_.size(1) - 1 : 0, 1},
+        scratch_(cpu_device, weight_.defined() ? bytes() : 0) {}
+  explicit operator bool() const { return weight_.defined(); }
   Row<S> row() const { return {reinterpret_cast<S*>(work() + filter_.work_size()), time_}; }
-  T* work() const { return scratch_->template data<T>(); }
+  T* work() const { return scratch_.template data<T>(); }
   const RowFilter<S>& filter() const { return filter_; }
   const T* weight(int64_t channel) const { return weight_.data<T>() + channel * filter_.taps; }
   T bias(int64_t channel) const { return bias_.defined() ? bias_.data<T>()[channel] : T(0); }
 
  private:
+  size_t bytes() const { return filter_.work_size() * sizeof(T) + static_cast<size_t>(time_) * sizeof(S); }
+
   ConstView weight_, bias_;
-  RowFilter<S> filter_ = {};
-  int64_t time_ = 0;
-  std::optional<Scratch> scratch_;
+  int64_t time_;
+  RowFilter<S> filter_;
+  Scratch scratch_;
 };
 
 // The rows that a task reads of one signal, filtered once however often they are asked for. May be absent.
