@@ -57,7 +57,7 @@ double joined_pairs(int64_t time, int64_t taps) {
 // and rows beyond 16,384 in several passes.
 int64_t most_direct_taps(Device device, int64_t time) {
   if (device.type == DeviceType::cpu) return time < 8192 ? 64 : 128;
-  return time < 2048 ? 0 : time < 16384 ? 32 : time == 16384 ? 64 : 128;
+  return time < 16384 ? 0 : time == 16384 ? 64 : 128;
 }
 
 int64_t bit_floor(int64_t n) { return static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(n))); }

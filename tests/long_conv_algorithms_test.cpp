@@ -175,8 +175,8 @@ BOOST_AUTO_TEST_CASE(automatic_is_the_algorithm_that_resolve_names) {
   BOOST_TEST((resolve(ConvAlgorithm::automatic, cpu_device, 4096, 4096) == ConvAlgorithm::fft));
   constexpr Device gpu{DeviceType::cuda, 0};
   BOOST_TEST((resolve(ConvAlgorithm::automatic, gpu, 1024, 3) == ConvAlgorithm::fft));
-  BOOST_TEST((resolve(ConvAlgorithm::automatic, gpu, 4096, 32) == ConvAlgorithm::direct));
-  BOOST_TEST((resolve(ConvAlgorithm::automatic, gpu, 4096, 33) == ConvAlgorithm::fft));
+  BOOST_TEST((resolve(ConvAlgorithm::automatic, gpu, 16384, 64) == ConvAlgorithm::direct));
+  BOOST_TEST((resolve(ConvAlgorithm::automatic, gpu, 16384, 65) == ConvAlgorithm::fft));
   BOOST_TEST((resolve(ConvAlgorithm::automatic, gpu, 131072, 128) == ConvAlgorithm::direct));
   for (const ConvAlgorithm algorithm : conv_algorithms) {
     BOOST_TEST((resolve(algorithm, cpu_device, 4096, 7) == algorithm));

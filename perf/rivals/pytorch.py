@@ -144,6 +144,19 @@ class Hyena(nn.Module):
         return self.out(Manual.apply(v, h, self.skip, x1, x0).transpose(1, 2))
 
 
+def operator(direction, batch, width, length):
+    layer = Hyena(width, length)
+    u, dy = torch.randn(batch, length, width, requires_grad=True), torch.randn(batch, length, width)
+    wanted = [u, *layer.parameters()]
+    for mode in filter(wants, ("manual", "compile")):
+        f = torch.compile(layer, dynamic=False) if mode == "compile" else layer
+        if direction == "fwdbwd":
+            report(mode, lambda: torch.autograd.grad(f(u), wanted, dy))
+        else:
+            with torch.no_grad():
+                report(mode, lambda: f(u))
+
+
 class Block(nn.Module):
     def __init__(self, width, hidden, experts, k, length, mode):
         super().__init__()
@@ -207,10 +220,10 @@ def overhead(what):
 
 
 group, rest = CASE.split(".", 1)
-numbers = [int(n) for n in re.findall(r"\d+", rest.split(".")[-1])] if group in ("conv", "short", "moe") else []
+numbers = [int(n) for n in re.findall(r"\d+", rest.split(".")[-1])] if group in ("conv", "short", "moe", "hyena") else []
 if group == "ovh":
     overhead(rest)
 elif group == "lm":
     lm(rest.split(".")[-1])
 elif rest.split(".")[0] != "dense":
-    {"conv": conv, "short": short, "moe": moe}[group](rest.split(".")[0], *numbers)
+    {"conv": conv, "short": short, "moe": moe, "hyena": operator}[group](rest.split(".")[0], *numbers)
