@@ -38,16 +38,27 @@ OpCase hash_case(const Sizes& s) {
           }};
 }
 
+std::vector<OpCase> cases_of(const std::vector<Sizes>& sizes) {
+  std::vector<OpCase> list;
+  for (const Sizes& s : sizes) list.push_back(hash_case(s));
+  return list;
+}
+
 const OpSpec hash_experts_spec(
     "hash_experts",
     [] {
-      std::vector<OpCase> cases;
-      for (const Sizes& s : {Sizes{1, 1, 1}, {0, 2, 4}, {33, 1, 8}, {17, 3, 3}, {300, 2, 7}, {5, 9, 64}, {9, 40, 40}}) {
-        cases.push_back(hash_case(s));
-      }
-      return cases;
+      return cases_of({{1, 1, 1}, {0, 2, 4}, {33, 1, 8}, {17, 3, 3}, {300, 2, 7}, {5, 9, 64}, {9, 40, 40}});
     },
-    {.dtypes = {DType::i64}, .gradient = false});
+    {.dtypes = {DType::i64}, .gradient = false, .device_cases = [] {
+       return cases_of({{127, 1, 2},
+                        {128, 2, 5},
+                        {129, 3, 64},
+                        {4097, 1, 1000},
+                        {1000, 8, 9},
+                        {65, 64, 64},
+                        {20000, 2, 8},
+                        {1, 16, 100}});
+     }});
 
 BOOST_AUTO_TEST_SUITE(hash_experts_rules)
 

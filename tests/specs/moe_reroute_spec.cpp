@@ -80,21 +80,26 @@ std::vector<OpCase> cases_of(const std::vector<Sizes>& sizes) {
   return list;
 }
 
-const OpSpec moe_reroute_spec(
-    "moe_reroute",
-    [] {
-      return cases_of({{1, 1, 1, 1},
-                       {0, 2, 3, 4},
-                       {9, 1, 4, 1},
-                       {16, 2, 6, 5},
-                       {33, 3, 5, 17},
-                       {21, 4, 9, 8},
-                       {12, 5, 5, 7},
-                       {40, 2, 16, 1}});
-    },
-    {.dtypes = {DType::f64, DType::f32}, .gradient = false, .device_cases = [] {
-       return cases_of({{1025, 1, 64, 8}, {700, 3, 7, 200}, {1000, 8, 33, 200}, {513, 2, 300, 1}, {2049, 1, 2, 1000}});
-     }});
+const OpSpec moe_reroute_spec("moe_reroute",
+                              [] {
+                                return cases_of({{1, 1, 1, 1},
+                                                 {0, 2, 3, 4},
+                                                 {9, 1, 4, 1},
+                                                 {16, 2, 6, 5},
+                                                 {33, 3, 5, 17},
+                                                 {21, 4, 9, 8},
+                                                 {12, 5, 5, 7},
+                                                 {40, 2, 16, 1}});
+                              },
+                              {.dtypes = {DType::f64, DType::f32}, .gradient = false, .device_cases = [] {
+                                 return cases_of({{1025, 1, 64, 8},
+                                                  {700, 3, 7, 200},
+                                                  {1000, 8, 33, 200},
+                                                  {513, 2, 300, 1},
+                                                  {2049, 1, 2, 1000},
+                                                  {257, 6, 12, 64},
+                                                  {31, 2, 128, 3}});
+                               }});
 
 BOOST_AUTO_TEST_SUITE(moe_reroute_rules)
 
