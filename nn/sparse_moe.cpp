@@ -104,6 +104,10 @@ MoeConfig checked(const MoeConfig& c) {
     expert_capacity(factor, c.capacity.minimum, 1, 1, 1);  // throws for one that makes no sense
   }
   check<ValueError>(c.capacity.tile >= 0, "SparseMoETopK: the tile is ", c.capacity.tile, ", must not be negative");
+  check<ValueError>(
+      c.capacity.tile == 0 || (c.routing.kept_groups == c.routing.groups && !c.routing.select_bias),
+      "SparseMoETopK: rounding to tiles adds tokens by their weights, and knows neither closed groups nor a "
+      "selection bias");
   check<ValueError>(c.capacity.tile == 0 || c.capacity.train_factor == 0, "SparseMoETopK: rounding to tiles of ",
                     c.capacity.tile, " needs training without a capacity, got the factor ", c.capacity.train_factor);
   check<ValueError>(c.shared_experts >= 0, "SparseMoETopK: shared_experts is ", c.shared_experts,
@@ -160,6 +164,8 @@ MoeOutput SparseMoETopK::operator()(const Tensor& x, const Tensor& mask, const T
                     "), got ", x);
   const Tensor tokens = reshape(x, {x.numel() / config_.width, config_.width});  // (N, D)
   const Tensor valid = valid_tokens(x, mask);                                    // (N)
+  check<ValueError>(!valid.defined() || !training() || config_.router != RouterKind::sinkhorn,
+                    "SparseMoETopK: the sinkhorn router evens out all tokens of a batch and takes no mask in training");
   const Routing routing = router_(tokens, ids.defined() ? reshape(ids, {ids.numel()}) : ids);
   const Placement p = nn::place(router_, routing, valid, config_.capacity);
   const Tensor rows = experts_(tokens, p.plan, sequences_of(x));  // (R, D)

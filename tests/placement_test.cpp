@@ -285,6 +285,21 @@ BOOST_AUTO_TEST_CASE(capacities_that_contradict_each_other_are_refused) {
   check_throws<ValueError>(
       [&] { SparseMoETopK moe(c); },
       "SparseMoETopK: rounding to tiles of 128 needs training without a capacity, got the factor 1.25");
+  c.capacity = {.tile = 128};
+  for (const RouterOptions& routing :
+       {RouterOptions{.groups = 2, .kept_groups = 1}, RouterOptions{.select_bias = true}}) {
+    c.routing = routing;
+    check_throws<ValueError>([&] { SparseMoETopK moe(c); }, "knows neither closed groups nor a selection bias");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_sinkhorn_router_takes_no_mask_in_training) {
+  SparseMoETopK moe(
+      {.width = 6, .hidden = 10, .num_experts = 4, .top_k = 2, .router = RouterKind::sinkhorn, .causal = false});
+  const Tensor x = ones({3, 6}), mask = gt(ones({3}), 0);
+  check_throws<ValueError>([&] { moe(x, mask); }, "takes no mask in training");
+  moe.eval();
+  BOOST_TEST(moe(x, mask).y.size(0) == 3);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -30,7 +30,7 @@ constexpr bool is_closed_loop(ScheduleKind kind) { return kind >= ScheduleKind::
 // How a closed loop changes its coefficient a once per optimizer step: e = ema(m) - target, m the measured imbalance.
 //   sign         a <- a factor^sign(e)
 //   dual_ascent  a <- a + gain e
-//   pi           ln a <- ln peak + gain e + I, I <- I + integral_gain e
+//   pi           I <- I + integral_gain e, then ln a <- ln peak + gain e + I
 struct Feedback {
   nn::Imbalance metric = nn::Imbalance::max_violation;
   double target = 0.1;            // in the metric's unit
