@@ -75,11 +75,11 @@ class Router : public Module {
   // (E) of one optimizer step, on the device. Throws ValueError for a router without that bias, ShapeError.
   void update_select_bias(const Tensor& counts, double rate = 1e-3) const;
   const RouterConfig& config() const { return config_; }
+  bool renormalizes() const;  // whether a token's weights sum to 1
   std::string summary() const override;
 
  private:
   bool balances() const { return config_.kind == RouterKind::sinkhorn && training(); }
-  bool renormalizes() const;
   Tensor logits_of(Tensor x) const;
   Routing hashed(const Tensor& x, const Tensor& ids) const;
   // The chosen experts, and their numbers among `values` (N, E); `scores` decide wherever something steers the choice,

@@ -61,7 +61,7 @@ BOOST_FIXTURE_TEST_CASE(help_and_version_answer_and_exit_with_0, Workshop) {
   finds({"--version"}, {}, 0, "mahia 0.", "");
   finds({"--help"}, {}, 0, "mahia train --config train/configs/kjv_demo.toml", "");
   finds({"--help"}, {}, 0, "MAHIA_NUM_THREADS", "");
-  for (const char* command : {"train", "eval", "generate", "plot", "inspect", "info"}) {
+  for (const char* command : {"train", "eval", "generate", "plot", "audit", "inspect", "info"}) {
     finds({command, "--help"}, {}, 0, "Usage: mahia " + std::string(command), "");
   }
   finds({"info", "--json"}, {}, 0, "\"threads\":", "");
@@ -177,6 +177,29 @@ BOOST_FIXTURE_TEST_CASE(a_run_can_be_trained_measured_continued_and_drawn, Works
   const std::string listed = output({"inspect", train::find_checkpoint(path("run")) + "/model.safetensors"});
   BOOST_TEST(listed.find("[256, 16]") != std::string::npos);
   BOOST_TEST(listed.find(" tensors, ") != std::string::npos);
+}
+
+// The model's own z-loss is told apart from the task, which cannot reach a router of one renormalised choice.
+BOOST_FIXTURE_TEST_CASE(an_audit_says_what_reaches_the_routers, Workshop) {
+  finds(training("sound", {"--set", "model.experts=4"}), {}, 0, "", "");
+  finds(training("blind", {"--set", "model.top_k=1", "--set", "model.routing.renormalize=yes", "--set",
+                           "model.z_loss=0.01", "--set", "train.aux.switch.schedule=pi"}),
+        {}, 0, "", "");
+  const auto audited = [&](const std::string& run) {
+    const auto json = nlohmann::json::parse(output({"audit", "--checkpoint", path(run), "--batches", "2", "--json"}));
+    BOOST_TEST(json["routers"].size() == 1u);
+    BOOST_TEST(json["routers"][0]["tokens"] == 2 * 4 * 32);
+    return json["routers"][0]["losses"];
+  };
+  const auto sound = audited("sound"), blind = audited("blind");
+  BOOST_REQUIRE((sound.size() == 2u && blind.size() == 3u));
+  BOOST_TEST((sound[0]["reaches"] == true && sound[1]["reaches"] == true && sound[1]["over_task"] > 0));
+  BOOST_TEST((blind[0]["reaches"] == false && blind[1]["reaches"] == true && blind[2]["reaches"] == true));
+  BOOST_TEST((blind[2]["name"] == "z_loss" && std::abs(blind[2]["coefficient"].get<double>() - 0.01) < 1e-8));
+  BOOST_TEST(blind[1]["coefficient"] != 0.01f);  // where the closed loop has brought it
+  finds({"audit", "--checkpoint", path("blind")}, {}, 0, "layers.0.moe.router: top 1 of 2 experts, 512 tokens", "");
+  finds({"audit", "--checkpoint", path("none")}, {}, 1, "", "none: no checkpoint here");
+  finds({"audit", "--checkpoint", path("blind"), "--batches", "0"}, {}, 2, "", "--batches");
 }
 
 BOOST_FIXTURE_TEST_CASE(a_genome_is_learnt_and_continued_base_by_base, Workshop) {

@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
       "  mahia eval --checkpoint runs/demo\n"
       "  mahia generate --checkpoint runs/demo --prompt 'In the beginning' --tokens 200\n"
       "  mahia plot runs/demo\n"
+      "  mahia audit --checkpoint runs/demo\n"
       "  mahia reproduce associative-recall\n\n"
       "Results go to standard output, talk to standard error. `mahia COMMAND --help` explains a command.");
   app.name("mahia");
@@ -51,6 +52,7 @@ int main(int argc, char** argv) {
   mahia::train::add_generate(app, status);
   mahia::train::add_plot(app, status);
   mahia::train::add_what_if(app, status);
+  mahia::train::add_audit(app, status);
   mahia::train::add_reproduce(app, status);
   mahia::train::add_inspect(app, status);
   mahia::train::add_info(app, status);

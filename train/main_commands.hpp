@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -28,6 +29,7 @@ void add_eval(CLI::App& app, int& status);
 void add_generate(CLI::App& app, int& status);
 void add_plot(CLI::App& app, int& status);
 void add_what_if(CLI::App& app, int& status);
+void add_audit(CLI::App& app, int& status);
 void add_reproduce(CLI::App& app, int& status);
 void add_inspect(CLI::App& app, int& status);
 void add_info(CLI::App& app, int& status);
@@ -57,8 +59,8 @@ struct TrainedModel {
   int64_t step = 0;
 };
 // `path` is a checkpoint, or a run's folder, whose latest checkpoint is meant. The model is in eval mode on `device`.
-// Throws IoError, ValueError.
-TrainedModel load_trained(const std::string& path, Device device);
+// `change` may alter the configuration before the model is built. Throws IoError, ValueError.
+TrainedModel load_trained(const std::string& path, Device device, const std::function<void(RunConfig&)>& change = {});
 std::unique_ptr<nn::models::HyenaMoeLM> build_model(const RunConfig& config);
 
 }  // namespace mahia::train

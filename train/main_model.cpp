@@ -17,7 +17,7 @@ std::unique_ptr<nn::models::HyenaMoeLM> build_model(const RunConfig& c) {
   return model;
 }
 
-TrainedModel load_trained(const std::string& path, Device device) {
+TrainedModel load_trained(const std::string& path, Device device, const std::function<void(RunConfig&)>& change) {
   check<IoError>(!path.ends_with(".pt") && !path.ends_with(".pth"), path,
                  ": files of torch.save can run code and are not read. Convert it once in Python:\n"
                  "  import torch, safetensors.torch\n"
@@ -29,6 +29,7 @@ TrainedModel load_trained(const std::string& path, Device device) {
   const auto config = state.notes.find("config");
   check<IoError>(config != state.notes.end(), checkpoint, ": this checkpoint does not say how its model was built");
   TrainedModel trained{parse_config(config->second, checkpoint), nullptr, state.step};
+  if (change) change(trained.config);
   trained.model = build_model(trained.config);
   load_weights(checkpoint, *trained.model);
   trained.model->to(device);

@@ -36,6 +36,7 @@ WeightedAux weighted_aux(const LossTerms& terms, const StepState& state) {
                       " layers, the model has ", value.numel());
     const Tensor weighted = is_mean ? coefficient * value : mean(coefficient * value);
     aux.sum = aux.sum.defined() ? aux.sum + weighted : weighted;
+    aux.weighted[i] = weighted;
     aux.values[i] = value;
     aux.coefficients[i] = coefficient;
   }

@@ -7,7 +7,8 @@ namespace mahia::train {
 
 // The auxiliary losses that the schedules of a step want.
 struct WeightedAux {
-  Tensor sum;  // []: each times its coefficient, the mean over the layers, together; undefined when there is none
+  Tensor sum;                                                  // []: of `weighted`; undefined when there is none
+  std::array<Tensor, nn::aux_loss_names.size()> weighted;      // []: times its coefficient, the mean over the layers
   std::array<Tensor, nn::aux_loss_names.size()> values;        // [] or (L): unweighted; undefined: not wanted
   std::array<Tensor, nn::aux_loss_names.size()> coefficients;  // [] or (L)
 };
