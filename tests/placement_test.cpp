@@ -190,6 +190,8 @@ BOOST_AUTO_TEST_CASE(rounding_to_tiles_changes_less_than_one_tile_and_equals_pla
           BOOST_TEST((out.stats.kept.to_vector<int64_t>() == expected.kept));
           BOOST_TEST((out.stats.tally() == expected.tally));
           const std::vector<int64_t> n = out.stats.counts.to_vector<int64_t>();
+          const auto dropped = static_cast<double>(expected.tally.dropped);  // whatever was added elsewhere
+          BOOST_TEST(std::abs(out.stats.drop_rate() - dropped / static_cast<double>(expected.tally.routed)) < 1e-12);
           for (size_t e = 0; e < n.size(); ++e) {
             BOOST_TEST(2 * std::abs(expected.kept[e] - n[e]) <= tile);
             const bool whole = expected.kept[e] % tile == 0 || expected.kept[e] == (padded ? 34 : 45);

@@ -126,6 +126,25 @@ BOOST_AUTO_TEST_CASE(a_token_s_waiting_pairs_ask_different_experts_and_later_rou
   BOOST_TEST((moved.hops.to_vector<int64_t>() == std::vector<int64_t>{0, 0, 1, 1}));
 }
 
+BOOST_AUTO_TEST_CASE(ties_go_to_the_lowest_expert_and_the_next_pair_asks_the_other) {
+  // Experts 0 and 1 are full; 3 and 4 are equally good, 2 and 5 equally bad.
+  const Tensor indices = Tensor::from({int64_t{0}, int64_t{1}, int64_t{0}, int64_t{1}}, {2, 2});
+  const Tensor kept = gt(Tensor::from({1.0, 1.0, 0.0, 0.0}, {2, 2}), 0);
+  const std::vector<double> row = {9, 8, 1, 2, 2, 1};
+  std::vector<double> both = row;
+  both.insert(both.end(), row.begin(), row.end());
+  const MoeRerouted moved = moe_reroute(indices, kept, Tensor::from(both, {2, 6}), 1);
+  BOOST_TEST((moved.experts.to_vector<int64_t>() == std::vector<int64_t>{0, 1, 3, 4}));
+  // Three tokens of one choice: all ask 3, and in the next rounds what remains asks 4, then 2.
+  const Tensor same = zeros({4, 1}, DType::i64);
+  std::vector<double> four;
+  for (int t = 0; t < 4; ++t) four.insert(four.end(), {9, -1, 1, 2, 2, 1});
+  const MoeRerouted one =
+      moe_reroute(same, gt(Tensor::from({1.0, 0.0, 0.0, 0.0}, {4, 1}), 0), Tensor::from(four, {4, 6}), 1);
+  BOOST_TEST((one.experts.to_vector<int64_t>() == std::vector<int64_t>{0, 3, 4, 2}));
+  BOOST_TEST((one.hops.to_vector<int64_t>() == std::vector<int64_t>{0, 1, 2, 3}));
+}
+
 BOOST_AUTO_TEST_CASE(operands_that_do_not_fit_are_named) {
   const Tensor indices = zeros({3, 2}, DType::i64), kept = zeros({3, 2}, DType::boolean), scores = zeros({3, 4});
   check_throws<DTypeError>([&] { moe_reroute(indices, scores, scores, 1); },
