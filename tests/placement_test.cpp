@@ -253,6 +253,11 @@ BOOST_AUTO_TEST_CASE(the_router_learns_about_the_expert_that_a_pair_was_rerouted
   BOOST_TEST(amax(abs(unused)).item<float>() == 0.0f);
   BOOST_TEST(amax(abs(select(moe.named_parameters()[1].second.grad(), 0, 0))).item<float>() == 0.0f);
   BOOST_TEST(amax(abs(select(moe.named_parameters()[1].second.grad(), 0, 1))).item<float>() > 0.0f);
+  // The gradient of p_1 by the logits is p_1 ((0, 1, 0) - p); p_0's would have other ratios.
+  const std::vector<float> g = moe.named_parameters()[0].second.grad().to_vector<float>();  // (3, 2)
+  const double total = std::exp(3.0) + std::exp(1.0) + 1, others = (std::exp(3.0) + 1) / total;
+  BOOST_TEST(g[0] / g[2] == -std::exp(3.0) / total / others, boost::test_tools::tolerance(1e-4));
+  BOOST_TEST(g[4] / g[2] == -1 / total / others, boost::test_tools::tolerance(1e-4));
 }
 
 BOOST_AUTO_TEST_CASE(the_shared_expert_sees_the_overflow_alone) {

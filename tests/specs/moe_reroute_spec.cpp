@@ -135,7 +135,7 @@ BOOST_AUTO_TEST_CASE(ties_go_to_the_lowest_expert_and_the_next_pair_asks_the_oth
   both.insert(both.end(), row.begin(), row.end());
   const MoeRerouted moved = moe_reroute(indices, kept, Tensor::from(both, {2, 6}), 1);
   BOOST_TEST((moved.experts.to_vector<int64_t>() == std::vector<int64_t>{0, 1, 3, 4}));
-  // Three tokens of one choice: all ask 3, and in the next rounds what remains asks 4, then 2.
+  // Three tokens wait: all ask 3; the two that remain ask 4, and the last of them then 2.
   const Tensor same = zeros({4, 1}, DType::i64);
   std::vector<double> four;
   for (int t = 0; t < 4; ++t) four.insert(four.end(), {9, -1, 1, 2, 2, 1});
