@@ -170,7 +170,10 @@ Routing Router::operator()(const Tensor& x, const Tensor& ids) const {
   const bool sigmoidal = config_.kind == RouterKind::sigmoid;
   r.values = sigmoidal ? sigmoid(r.logits) : r.probabilities;
   r.scores = balances() ? balanced(r.logits.detach(), config_.top_k) : r.values.detach();
-  if (config_.kind == RouterKind::expert_choice) return r;
+  if (config_.kind == RouterKind::expert_choice) {
+    check<ValueError>(!routing_is_traced(), "Router: with expert_choice no token chooses: nothing to record or replay");
+    return r;
+  }
   if (config_.kind == RouterKind::post_softmax) {
     const Sorted chosen = choose(r.logits, r.scores);
     r.indices = chosen.indices;

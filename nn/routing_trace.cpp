@@ -38,6 +38,8 @@ Tensor replayed_choice(int64_t tokens, int64_t top_k, int64_t num_experts) {
   return choice.indices;
 }
 
+bool routing_is_traced() { return recorded != nullptr || replayed != nullptr; }
+
 void note_choice(const Tensor& indices, int64_t num_experts) {
   if (recorded != nullptr && !recomputing()) recorded->push_back({indices.detach(), num_experts});
 }

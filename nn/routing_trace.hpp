@@ -47,6 +47,8 @@ class ReplayedRouting {
 // For routers: what to choose, i64 (N, k), undefined where nothing is replayed. Throws ShapeError for a choice of
 // another shape, ValueError when there is none left or it is one of other experts.
 Tensor replayed_choice(int64_t tokens, int64_t top_k, int64_t num_experts);
+// For routers: whether choices are recorded or replayed.
+bool routing_is_traced();
 // For routers: tells what was chosen. Does nothing where nothing is recorded, nor while a forward is being repeated.
 void note_choice(const Tensor& indices, int64_t num_experts);
 

@@ -58,17 +58,34 @@ double MoeStats::capacity_use() const {
   return slots > 0 ? static_cast<double>(tally().kept) / slots : 0;
 }
 
+namespace {
+
+// The mean of x (N) over the tokens that are no padding; 0 when there are none.
+double mean_over_tokens(const Tensor& x, const MoeStats& s) {
+  const int64_t n = s.tokens();
+  if (n == 0) return 0;
+  const Tensor counted = s.valid.defined() ? where(s.valid, x, zeros({}, x.dtype(), x.device())) : x;
+  return sum(counted).item<double>() / static_cast<double>(n);
+}
+
+}  // namespace
+
+int64_t MoeStats::tokens() const {
+  const NoGrad no_grad;
+  if (!valid.defined() || valid.numel() == 0) return probabilities.size(0);
+  return sum(valid).item<int64_t>();
+}
+
 double MoeStats::mean_top1() const {
   const NoGrad no_grad;
-  return probabilities.numel() > 0 ? mean(amax(probabilities, {1})).item<double>() : 0;
+  return probabilities.numel() > 0 ? mean_over_tokens(amax(probabilities, {1}), *this) : 0;
 }
 
 double MoeStats::near_tie_share(double gap) const {
   if (probabilities.numel() == 0 || top_k >= probabilities.size(1)) return 0;
   const NoGrad no_grad;
   const Tensor top = topk(probabilities, top_k + 1).values;  // (N, k + 1)
-  const Tensor near = lt(select(top, 1, top_k - 1) - select(top, 1, top_k), gap);
-  return sum(near).item<double>() / static_cast<double>(near.numel());
+  return mean_over_tokens(mahia::to(lt(select(top, 1, top_k - 1) - select(top, 1, top_k), gap), DType::f64), *this);
 }
 
 namespace {
@@ -189,7 +206,8 @@ MoeOutput SparseMoETopK::operator()(const Tensor& x, const Tensor& mask, const T
                .kept = p.plan.counts,
                .capacity = p.capacity,
                .overflow = config_.capacity.overflow,
-               .fates = p.fates};
+               .fates = p.fates,
+               .valid = valid};
   return out;
 }
 

@@ -38,6 +38,7 @@ struct MoeStats {
   int64_t capacity = 0;                // slots per expert; 0: without a limit
   Overflow overflow = Overflow::drop;  // what becomes of pairs that find none
   PairFates fates = {};
+  Tensor valid = {};  // bool (N), false for padding; undefined: all are valid
 
   // All wait for the device.
   PairTally tally() const;                         // where the pairs went
@@ -47,6 +48,7 @@ struct MoeStats {
   double entropy() const;                          // H(f) / ln E: 1 when even
   double drop_rate() const;                        // share of the pairs that no expert serves
   double capacity_use() const;                     // share of the slots that are taken; 0 without a limit
+  int64_t tokens() const;                          // without padding, as in the next two
   double mean_top1() const;                        // mean over the tokens of the largest probability
   double near_tie_share(double gap = 0.01) const;  // of tokens whose k-th and next probability differ by less than gap
 };

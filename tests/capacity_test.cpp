@@ -21,6 +21,7 @@
 #include "ops/reduce.hpp"
 #include "ops/shape.hpp"
 #include "tests/support/moe_reference.hpp"
+#include "tests/support/numeric_gradient.hpp"
 #include "tests/support/op_spec.hpp"
 
 namespace mahia::nn {
@@ -28,6 +29,7 @@ namespace {
 
 using tests::Array;
 using tests::check_close;
+using tests::check_gradients;
 using tests::check_same_bits;
 using tests::check_throws;
 using tests::kept_of;
@@ -159,21 +161,7 @@ BOOST_AUTO_TEST_CASE(gradients_of_each_policy_equal_central_differences) {
       leaves.emplace_back("x", x);
       const NoGrad no_grad;
       BOOST_TEST(moe(x).stats.drop_rate() > 0.1);
-      for (const auto& [name, leaf] : leaves) {
-        const std::vector<double> values = leaf.to_vector<double>(), grad = leaf.grad().to_vector<double>();
-        for (size_t i = 0; i < values.size(); i += values.size() / 20 + 1) {
-          const auto loss_at = [&](double value) {
-            std::vector<double> moved = values;
-            moved[i] = value;
-            copy_into(Tensor::from(moved, leaf.shape()), leaf);
-            return loss().item<double>();
-          };
-          const double h = 1e-6, numeric = (loss_at(values[i] + h) - loss_at(values[i] - h)) / (2 * h);
-          BOOST_TEST(std::abs(grad[i] - numeric) <= 1e-6 + 1e-5 * std::abs(numeric),
-                     name << "[" << i << "]: " << grad[i] << ", numeric " << numeric);
-        }
-        copy_into(Tensor::from(values, leaf.shape()), leaf);
-      }
+      check_gradients(leaves, loss);
     }
   }
 }

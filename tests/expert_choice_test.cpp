@@ -8,16 +8,19 @@
 #include "core/copy.hpp"
 #include "core/factory.hpp"
 #include "nn/models/hyena_moe_lm.hpp"
+#include "nn/routing_trace.hpp"
 #include "ops/binary.hpp"
 #include "ops/compare.hpp"
 #include "ops/reduce.hpp"
 #include "ops/shape.hpp"
 #include "tests/support/moe_reference.hpp"
+#include "tests/support/numeric_gradient.hpp"
 #include "tests/support/op_spec.hpp"
 
 namespace mahia::nn {
 namespace {
 
+using tests::check_gradients;
 using tests::check_throws;
 using tests::to_array;
 
@@ -96,6 +99,17 @@ BOOST_AUTO_TEST_CASE(experts_that_choose_are_refused_where_later_tokens_must_not
   refused(c, "Router: expert_choice has no use for a selection bias or groups: no token chooses");
 }
 
+BOOST_AUTO_TEST_CASE(there_is_nothing_to_record) {
+  const SparseMoETopK moe(choosing_experts(2, 1));
+  RouterChoices choices;
+  const RecordedRouting recording(choices);
+  tests::check_throws<ValueError>(
+      [&] {
+        moe(ones({9, 6}));
+      },
+      "Router: with expert_choice no token chooses: nothing to record or replay");
+}
+
 BOOST_AUTO_TEST_CASE(gradients_equal_central_differences) {
   SparseMoETopK moe(choosing_experts(2, 1));
   moe.to(DType::f64, {});
@@ -105,20 +119,7 @@ BOOST_AUTO_TEST_CASE(gradients_equal_central_differences) {
   NamedTensors leaves = moe.named_parameters();
   leaves.emplace_back("x", x);
   const NoGrad no_grad;
-  for (const auto& [name, leaf] : leaves) {
-    const std::vector<double> values = leaf.to_vector<double>(), grad = leaf.grad().to_vector<double>();
-    for (size_t i = 0; i < values.size(); i += values.size() / 20 + 1) {
-      const auto loss_at = [&](double value) {
-        std::vector<double> moved = values;
-        moved[i] = value;
-        copy_into(Tensor::from(moved, leaf.shape()), leaf);
-        return loss().item<double>();
-      };
-      const double h = 1e-6, numeric = (loss_at(values[i] + h) - loss_at(values[i] - h)) / (2 * h);
-      BOOST_TEST(std::abs(grad[i] - numeric) <= 1e-6 + 1e-5 * std::abs(numeric), name << "[" << i << "]");
-    }
-    copy_into(Tensor::from(values, leaf.shape()), leaf);
-  }
+  check_gradients(leaves, loss);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -26,12 +26,14 @@
 #include "ops/softmax.hpp"
 #include "ops/sort.hpp"
 #include "tests/support/moe_reference.hpp"
+#include "tests/support/numeric_gradient.hpp"
 #include "tests/support/op_spec.hpp"
 
 namespace mahia::nn {
 namespace {
 
 using tests::check_close;
+using tests::check_gradients;
 using tests::check_throws;
 using tests::to_array;
 
@@ -218,20 +220,7 @@ BOOST_AUTO_TEST_CASE(gradients_with_tiles_equal_central_differences) {
   const NoGrad no_grad;
   BOOST_TEST(moe(x).stats.tally().added > 0);
   BOOST_TEST(moe(x).stats.tally().dropped > 0);
-  for (const auto& [name, leaf] : leaves) {
-    const std::vector<double> values = leaf.to_vector<double>(), grad = leaf.grad().to_vector<double>();
-    for (size_t i = 0; i < values.size(); i += values.size() / 20 + 1) {
-      const auto loss_at = [&](double value) {
-        std::vector<double> moved = values;
-        moved[i] = value;
-        copy_into(Tensor::from(moved, leaf.shape()), leaf);
-        return loss().item<double>();
-      };
-      const double h = 1e-6, numeric = (loss_at(values[i] + h) - loss_at(values[i] - h)) / (2 * h);
-      BOOST_TEST(std::abs(grad[i] - numeric) <= 1e-6 + 1e-5 * std::abs(numeric), name << "[" << i << "]");
-    }
-    copy_into(Tensor::from(values, leaf.shape()), leaf);
-  }
+  check_gradients(leaves, loss);
 }
 
 BOOST_AUTO_TEST_CASE(the_router_learns_about_the_expert_that_a_pair_was_rerouted_to) {
@@ -298,6 +287,19 @@ BOOST_AUTO_TEST_CASE(capacities_that_contradict_each_other_are_refused) {
     c.routing = routing;
     check_throws<ValueError>([&] { SparseMoETopK moe(c); }, "knows neither closed groups nor a selection bias");
   }
+}
+
+BOOST_AUTO_TEST_CASE(statistics_leave_padding_out) {
+  SparseMoETopK moe({.width = 6, .hidden = 10, .num_experts = 4, .top_k = 2});
+  const Tensor x = random({7, 6}, 1, DType::f32), there = lt(Tensor::from({0, 9, 0, 0, 9, 9, 0}, {7}), 5);
+  const MoeStats all = moe(x, there).stats;
+  const MoeStats few =
+      moe(index_select(x, 0, Tensor::from({int64_t{0}, int64_t{2}, int64_t{3}, int64_t{6}}, {4}))).stats;
+  BOOST_TEST(all.tokens() == 4);
+  BOOST_TEST(all.mean_top1() == few.mean_top1(), boost::test_tools::tolerance(1e-6));
+  BOOST_TEST(all.near_tie_share(0.05) == few.near_tie_share(0.05));
+  BOOST_TEST(moe(x).stats.mean_top1() != all.mean_top1());
+  BOOST_TEST(moe(x, lt(ones({7}), 0)).stats.mean_top1() == 0.0);
 }
 
 BOOST_AUTO_TEST_CASE(a_sinkhorn_router_takes_no_mask_in_training) {

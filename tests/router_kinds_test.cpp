@@ -15,12 +15,14 @@
 #include "ops/reduce.hpp"
 #include "ops/shape.hpp"
 #include "ops/softmax.hpp"
+#include "tests/support/numeric_gradient.hpp"
 #include "tests/support/op_spec.hpp"
 
 namespace mahia::nn {
 namespace {
 
 using tests::Array;
+using tests::check_gradients;
 using tests::check_same_bits;
 using tests::check_throws;
 using tests::to_array;
@@ -137,20 +139,7 @@ BOOST_AUTO_TEST_CASE(gradients_of_steered_routers_equal_central_differences) {
     };
     backward(loss());
     const NoGrad no_grad;
-    for (const auto& [name, leaf] : router.named_parameters()) {
-      const std::vector<double> values = leaf.to_vector<double>(), grad = leaf.grad().to_vector<double>();
-      for (size_t i = 0; i < values.size(); i += 5) {
-        const auto loss_at = [&](double value) {
-          std::vector<double> moved = values;
-          moved[i] = value;
-          copy_into(Tensor::from(moved, leaf.shape()), leaf);
-          return loss().item<double>();
-        };
-        const double h = 1e-6, numeric = (loss_at(values[i] + h) - loss_at(values[i] - h)) / (2 * h);
-        BOOST_TEST(std::abs(grad[i] - numeric) <= 1e-6 + 1e-5 * std::abs(numeric), name << "[" << i << "]");
-      }
-      copy_into(Tensor::from(values, leaf.shape()), leaf);
-    }
+    check_gradients(router.named_parameters(), loss);
   }
 }
 

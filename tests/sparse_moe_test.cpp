@@ -19,6 +19,7 @@
 #include "ops/reduce.hpp"
 #include "ops/shape.hpp"
 #include "tests/support/moe_reference.hpp"
+#include "tests/support/numeric_gradient.hpp"
 #include "tests/support/op_spec.hpp"
 
 namespace mahia::nn {
@@ -26,6 +27,7 @@ namespace {
 
 using tests::Array;
 using tests::check_close;
+using tests::check_gradients;
 using tests::check_same_bits;
 using tests::check_throws;
 using tests::to_array;
@@ -98,23 +100,8 @@ BOOST_AUTO_TEST_CASE(gradients_equal_central_differences) {
     NamedTensors leaves = moe.named_parameters();
     leaves.emplace_back("x", x);
     const NoGrad no_grad;
-    for (const auto& [name, leaf] : leaves) {
-      std::vector<double> values = leaf.to_vector<double>();
-      const std::vector<double> grad = leaf.grad().to_vector<double>();
-      const size_t step = values.size() / 40 + 1;  // about forty elements of each
-      for (size_t i = 0; i < values.size(); i += step) {
-        const auto loss_at = [&](double value) {
-          std::vector<double> moved = values;
-          moved[i] = value;
-          copy_into(Tensor::from(moved, leaf.shape()), leaf);
-          return loss_of(moe(x), dy).item<double>();
-        };
-        const double h = 1e-6, numeric = (loss_at(values[i] + h) - loss_at(values[i] - h)) / (2 * h);
-        BOOST_TEST(std::abs(grad[i] - numeric) <= 1e-7 + 1e-5 * std::abs(numeric),
-                   name << "[" << i << "]: " << grad[i] << ", numeric " << numeric);
-      }
-      copy_into(Tensor::from(values, leaf.shape()), leaf);
-    }
+    check_gradients(
+        leaves, [&] { return loss_of(moe(x), dy); }, 40);
   }
 }
 

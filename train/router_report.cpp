@@ -75,7 +75,7 @@ void add_stats(std::vector<RouterReport>& routers, const std::vector<nn::MoeStat
     const std::vector<int64_t> n = layers[l].counts.to_vector<int64_t>();
     r.pairs.resize(n.size());
     std::ranges::transform(n, r.pairs, r.pairs.begin(), std::plus());
-    const int64_t tokens = layers[l].probabilities.size(0);
+    const int64_t tokens = layers[l].tokens();
     r.tokens += tokens;
     r.near_ties += layers[l].near_tie_share() * static_cast<double>(tokens);
     r.mean_top1 += layers[l].mean_top1() * static_cast<double>(tokens);
