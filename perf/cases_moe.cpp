@@ -4,9 +4,14 @@
 #include <memory>
 
 #include "autograd/backward.hpp"
+#include "autograd/grad_mode.hpp"
 #include "core/factory.hpp"
+#include "core/runtime.hpp"
 #include "nn/sparse_moe.hpp"
 #include "ops/linear.hpp"
+#include "ops/moe.hpp"
+#include "ops/softmax.hpp"
+#include "ops/sort.hpp"
 #include "perf/harness.hpp"
 
 namespace mahia::perf {
@@ -46,8 +51,23 @@ std::function<void()> dense(const Shape5& s) {
   };
 }
 
+// From the logits of 16,384 tokens to the places of their pairs: what routing takes beside the experts.
+Case routing(Device device) {
+  return {.name = fmt::format("moe.route.{}.N16384E64K2", device.type == DeviceType::cpu ? "cpu" : "gpu"),
+          .prepare =
+              [device] {
+                const Tensor logits = randn({16384, 64}, DType::f32, device);
+                return [logits] {
+                  const NoGrad no_grad;
+                  moe_plan(topk(softmax(logits), 2).indices, 64);
+                };
+              },
+          .device = device};
+}
+
 const Cases moe_cases([] {
-  std::vector<Case> cases;
+  std::vector<Case> cases = {routing(cpu_device)};
+  if (device_count(DeviceType::cuda) > 0) cases.push_back(routing({DeviceType::cuda, 0}));
   for (const Shape5& s : {Shape5{2048, 256, 512, 8, 2}, Shape5{2048, 512, 1024, 16, 2}}) {
     const std::string shape = fmt::format("T{}D{}H{}E{}K{}", s.tokens, s.width, s.hidden, s.experts, s.k);
     const double flops = 12.0 * static_cast<double>(s.tokens * s.k * s.width * s.hidden);
